@@ -1,0 +1,136 @@
+"""Linear layers, layer norm, dropout and the layer stack: what every block of the model is made of.
+
+Parameter names are those of the published checkpoints (`weights`, `bias`, `scale`, `offset`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+Carry = TypeVar("Carry")
+
+# Standard deviation of a unit normal truncated to [-2, 2]; dividing by it restores the wanted variance.
+_TRUNCATED_NORMAL_STDDEV = 0.87962566103423978
+
+
+def initializer(name: str, input_shape: Sequence[int]) -> hk.initializers.Initializer:
+    """LeCun ("linear"), He ("relu") or zero ("zeros") initialization over the contracted dimensions."""
+    if name == "zeros":
+        return hk.initializers.Constant(0.0)
+    scale = {"linear": 1.0, "relu": 2.0}[name] / max(1, math.prod(input_shape))
+    return hk.initializers.TruncatedNormal(math.sqrt(scale) / _TRUNCATED_NORMAL_STDDEV)
+
+
+def final_init(zero_init: bool) -> str:
+    """Initializer of a block's last layer: zero makes every residual update start as the identity."""
+    return "zeros" if zero_init else "linear"
+
+
+class Linear(hk.Module):
+    """Linear map of the last `num_input_dims` dimensions to `num_output`, computed in the input's dtype."""
+
+    def __init__(
+        self,
+        num_output: int | Sequence[int],
+        *,
+        init: str = "linear",
+        use_bias: bool = True,
+        bias_init: float = 0.0,
+        num_input_dims: int = 1,
+        name: str,
+    ):
+        super().__init__(name=name)
+        self.output_shape = (num_output,) if isinstance(num_output, int) else tuple(num_output)
+        self.init = init
+        self.use_bias = use_bias
+        self.bias_init = bias_init
+        self.num_input_dims = num_input_dims
+
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        split = x.ndim - self.num_input_dims
+        input_shape = x.shape[split:]
+        weights = hk.get_parameter(
+            "weights", (*input_shape, *self.output_shape), jnp.float32, initializer(self.init, input_shape)
+        )
+        contracted = (tuple(range(split, x.ndim)), tuple(range(self.num_input_dims)))
+        out = jax.lax.dot_general(x, weights.astype(x.dtype), (contracted, ((), ())))
+        if self.use_bias:
+            bias = hk.get_parameter(
+                "bias", self.output_shape, jnp.float32, hk.initializers.Constant(self.bias_init)
+            )
+            out += bias.astype(x.dtype)
+        return out
+
+
+class LayerNorm(hk.Module):
+    """Layer norm over the last dimension: statistics in float32, the result in `dtype` (default: as `x`)."""
+
+    def __init__(self, *, fast_variance: bool = False, name: str):
+        super().__init__(name=name)
+        self.fast_variance = fast_variance
+
+    def __call__(self, x: Float[Array, "... c"], dtype: jnp.dtype | None = None) -> Float[Array, "... c"]:
+        channels = x.shape[-1]
+        scale = hk.get_parameter("scale", (channels,), jnp.float32, hk.initializers.Constant(1.0))
+        offset = hk.get_parameter("offset", (channels,), jnp.float32, hk.initializers.Constant(0.0))
+        y = x.astype(jnp.float32)
+        mean = jnp.mean(y, axis=-1, keepdims=True)
+        if self.fast_variance:
+            variance = jnp.mean(jnp.square(y), axis=-1, keepdims=True) - jnp.square(mean)
+        else:
+            variance = jnp.mean(jnp.square(y - mean), axis=-1, keepdims=True)
+        out = (y - mean) * (jax.lax.rsqrt(variance + 1e-5) * scale) + offset
+        return out.astype(dtype or x.dtype)
+
+
+def dropout(x: Float[Array, "..."], rate: float, *, shared_axis: int | None = None) -> Float[Array, "..."]:
+    """Dropout with the next Haiku key; with `shared_axis` one mask serves all positions of that axis."""
+    if rate == 0.0:
+        return x
+    shape = [1 if axis == shared_axis else size for axis, size in enumerate(x.shape)]
+    keep = jax.random.bernoulli(hk.next_rng_key(), 1.0 - rate, tuple(shape))
+    return jnp.where(keep, x / (1.0 - rate), 0).astype(x.dtype)
+
+
+def masked_mean(
+    mask: Float[Array, "..."], value: Float[Array, "..."], axis=None, eps: float = 1e-10
+) -> Float[Array, "..."]:
+    """Mean of `value` where `mask` is set; `mask` broadcasts against `value` (size-1 dimensions count fully)."""
+    axes = range(value.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
+    axes = tuple(a % value.ndim for a in axes)
+    repeats = math.prod(value.shape[a] for a in axes if mask.shape[a] == 1)
+    return jnp.sum(mask * value, axis=axes) / (jnp.sum(mask, axis=axes) * repeats + eps)
+
+
+def layer_stack(
+    block: Callable[[Carry], Carry], carry: Carry, *, num_layers: int, name: str, remat: bool = False
+) -> Carry:
+    """Apply `block` `num_layers` times in one `lax.scan`, each time with its own parameters.
+
+    The block's parameters live under `name`, stacked along a new first axis as in the published
+    checkpoints. `remat` recomputes each layer in the backward pass.
+    """
+    layer = hk.transform(block)
+
+    def init(rng, carry):
+        return jax.vmap(lambda key: layer.init(key, carry))(jax.random.split(rng, num_layers))
+
+    rng = hk.maybe_next_rng_key()
+    params = hk.lift(init, name=name)(rng, carry)
+    if hk.running_init():
+        first = jax.tree.map(lambda p: p[0], params)
+        return layer.apply(first, rng, carry)
+    keys = None if rng is None else jax.random.split(rng, num_layers)
+
+    def step(carry, xs):
+        layer_params, key = xs
+        return layer.apply(layer_params, key, carry), None
+
+    return jax.lax.scan(jax.checkpoint(step) if remat else step, carry, (params, keys))[0]
