@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from parafold import files
-from parafold.errors import OutputError
 
 NAME = "manifest.json"
 PARTIAL = "manifest.partial.json"
@@ -41,12 +40,6 @@ def digest(value: Any) -> str:
     """SHA-256 of a JSON-serializable value, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class Manifest:
@@ -95,7 +88,7 @@ class Manifest:
     def _is_intact(self, name: str, expected: Mapping[str, Any]) -> bool:
         path = self.folder / name
         try:
-            return path.stat().st_size == expected["bytes"] and file_digest(path) == expected["sha256"]
+            return path.stat().st_size == expected["bytes"] and files.sha256_file(path) == expected["sha256"]
         except (OSError, KeyError, TypeError):
             return False
 
@@ -108,7 +101,7 @@ class Manifest:
         try:
             (self.folder / NAME).unlink(missing_ok=True)
         except OSError as error:
-            raise OutputError(f"{self.folder / NAME}: cannot be replaced ({error.strerror})") from error
+            raise files.output_error(self.folder / NAME, error) from error
         self._write(PARTIAL)
 
     def record(self, stage: str, key: str, paths: Iterable[Path], details: Mapping[str, Any]) -> None:
@@ -119,7 +112,7 @@ class Manifest:
             "files": {
                 path.relative_to(self.folder).as_posix(): {
                     "bytes": path.stat().st_size,
-                    "sha256": file_digest(path),
+                    "sha256": files.sha256_file(path),
                 }
                 for path in paths
             },

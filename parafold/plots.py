@@ -1,7 +1,7 @@
 """The three pictures of a prediction: MSA coverage, pLDDT along the chain, predicted aligned error.
 
-Every function returns PNG bytes. matplotlib is used through its objects, without pyplot, so that nothing global
-changes and a plot can be drawn in any thread.
+Every function returns PNG bytes. matplotlib is used through its objects, without pyplot: nothing global changes and
+a plot can be drawn in any thread.
 """
 
 import io
@@ -80,7 +80,7 @@ def plddt(
     chain_starts: Sequence[int] = (),
     title: str = "",
 ) -> bytes:
-    """pLDDT along the residues over AlphaFold's confidence bands: the first prediction bold, the rest thin."""
+    """pLDDT along the residues over AlphaFold's confidence bands; the first prediction is the bold line."""
     figure, axes = _figure(7.2, 3.2)
     length = len(next(iter(predictions.values())))
     top = 100.0
@@ -127,7 +127,7 @@ def pae(
     chain_starts: Sequence[int] = (),
     title: str = "",
 ) -> bytes:
-    """Predicted aligned error in Å, aligned residue downwards, scored residue to the right; lines part the chains."""
+    """Predicted aligned error in Å: aligned residue downwards, scored residue to the right."""
     length = predicted_aligned_error.shape[0]
     figure, axes = _figure(4.9, 4.2)
     image = axes.imshow(
