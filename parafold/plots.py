@@ -1,7 +1,7 @@
 """The three pictures of a prediction: MSA coverage, pLDDT along the chain, predicted aligned error.
 
-Every function returns PNG bytes. matplotlib is used through its objects, without pyplot: nothing global changes and
-a plot can be drawn in any thread.
+Every function returns PNG bytes. matplotlib is used through its objects, without pyplot: nothing global
+changes and a plot can be drawn in any thread.
 """
 
 import io
