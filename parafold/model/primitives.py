@@ -53,20 +53,22 @@ class Linear(hk.Module):
         self.bias_init = bias_init
         self.num_input_dims = num_input_dims
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        split = x.ndim - self.num_input_dims
-        input_shape = x.shape[split:]
+    def parameters(self, input_shape: Sequence[int]) -> tuple[Array, Array | None]:
+        """Weights and bias (None: the layer has none) for inputs of this shape."""
         weights = hk.get_parameter(
             "weights", (*input_shape, *self.output_shape), jnp.float32, initializer(self.init, input_shape)
         )
+        if not self.use_bias:
+            return weights, None
+        constant = hk.initializers.Constant(self.bias_init)
+        return weights, hk.get_parameter("bias", self.output_shape, jnp.float32, constant)
+
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        split = x.ndim - self.num_input_dims
+        weights, bias = self.parameters(x.shape[split:])
         contracted = (tuple(range(split, x.ndim)), tuple(range(self.num_input_dims)))
         out = jax.lax.dot_general(x, weights.astype(x.dtype), (contracted, ((), ())))
-        if self.use_bias:
-            bias = hk.get_parameter(
-                "bias", self.output_shape, jnp.float32, hk.initializers.Constant(self.bias_init)
-            )
-            out += bias.astype(x.dtype)
-        return out
+        return out if bias is None else out + bias.astype(x.dtype)
 
 
 class LayerNorm(hk.Module):

@@ -1,0 +1,97 @@
+"""In-place updates by blocks: how the pair stack lives in little more than two pair tensors.
+
+Every update of the Evoformer is local to a row (or a column) of its activation, once a few small or whole
+operands are at hand. So it runs as a loop over blocks of rows that reads a block, computes its update and
+writes it back where it was. Small inputs run in one piece, and so does training, where reverse mode would
+keep a copy of the activation for every block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import haiku as hk
+import jax
+from jaxtyping import Array, Float
+
+from parafold.model.context import Context
+
+# A loop's temporaries may take this share of the activation that it updates, ...
+_SHARE = 1 / 8
+# ... or this many bytes if that is more: below, splitting only costs time.
+_SMALL_BYTES = 16 * 2**20
+
+
+def block_rows(x: Array, axis: int, row_bytes: int, ctx: Context) -> int:
+    """Rows of `x` along `axis` to update at once, if each needs `row_bytes` of temporaries."""
+    length = x.shape[axis]
+    if hk.running_init() or ctx.is_training:
+        return length
+    if ctx.block_size:
+        return min(ctx.block_size, length)
+    budget = max(_SMALL_BYTES, _SHARE * x.size * x.dtype.itemsize)
+    rows = max(1, int(budget // row_bytes))
+    if rows >= length:
+        return length
+    # Equal blocks without a remainder where one of nearly that size exists; buckets divide by 2 to 64.
+    return next((r for r in range(rows, rows // 2, -1) if length % r == 0), rows)
+
+
+def _each_block(carry, length: int, rows: int, step: Callable):
+    """Fold `step(carry, start, rows)` over blocks of `rows`, and over a shorter last one."""
+    full = length // rows
+    if full > 0:
+        carry = jax.lax.fori_loop(0, full, lambda i, c: step(c, i * rows, rows), carry)
+    if length % rows:
+        carry = step(carry, full * rows, length % rows)
+    return carry
+
+
+def _slices(arrays, start, rows: int, axis: int):
+    return [jax.lax.dynamic_slice_in_dim(a, start, rows, axis) for a in arrays]
+
+
+def update(
+    x: Float[Array, "..."],
+    delta: Callable[..., Float[Array, "..."]],
+    *operands: Float[Array, "..."],
+    axis: int,
+    row_bytes: int,
+    ctx: Context,
+) -> Float[Array, "..."]:
+    """`x + delta(x, *operands)` where `delta` is local along `axis`; operands are cut along it like `x`."""
+    length, rows = x.shape[axis], block_rows(x, axis, row_bytes, ctx)
+    if rows >= length:
+        return x + delta(x, *operands).astype(x.dtype)
+
+    def step(x, start, size):
+        part, *parts = _slices((x, *operands), start, size, axis)
+        part = part + delta(part, *parts).astype(x.dtype)
+        return jax.lax.dynamic_update_slice_in_dim(x, part, start, axis)
+
+    return _each_block(x, length, rows, step)
+
+
+def fill(
+    out: Float[Array, "..."] | None,
+    function: Callable[..., Float[Array, "..."]],
+    x: Float[Array, "..."],
+    *operands: Float[Array, "..."],
+    axis: int,
+    out_axis: int,
+    row_bytes: int,
+    ctx: Context,
+) -> Float[Array, "..."]:
+    """`function(x, *operands)`, local along `axis` of `x`, written over `out` along `out_axis`.
+
+    `out` is a buffer whose contents do not matter; None where the whole result may be made at once.
+    """
+    length, rows = x.shape[axis], block_rows(x, axis, row_bytes, ctx)
+    if out is None or rows >= length:
+        return function(x, *operands)
+
+    def step(out, start, size):
+        parts = _slices((x, *operands), start, size, axis)
+        return jax.lax.dynamic_update_slice_in_dim(out, function(*parts).astype(out.dtype), start, out_axis)
+
+    return _each_block(out, length, rows, step)
