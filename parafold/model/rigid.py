@@ -35,7 +35,7 @@ def compose_rotations(
     return sum_terms([first[..., :, k, None] * second[..., None, k, :] for k in range(3)])
 
 
-def sum_terms(terms: list[Float[Array, "..."]]) -> Float[Array, "..."]:
+def sum_terms(terms: list[Float[Array, "*n"]]) -> Float[Array, "*n"]:
     """Sum of a few arrays from left to right."""
     total = terms[0]
     for term in terms[1:]:
@@ -218,8 +218,6 @@ class Rigid:
         return rigid
 
 
-def backbone_frames(
-    n: Float[Array, "... 3"], ca: Float[Array, "... 3"], c: Float[Array, "... 3"]
-) -> Rigid:
+def backbone_frames(n: Float[Array, "... 3"], ca: Float[Array, "... 3"], c: Float[Array, "... 3"]) -> Rigid:
     """Backbone frames: origin at CA, C on the positive x axis, N in the xy plane with positive y."""
     return Rigid(rotation_from_two_vectors(c - ca, n - ca), ca)
