@@ -9,19 +9,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
 
-import numpy as np
-from jaxtyping import Int
-
 from parafold.errors import SearchError
 from parafold.msa.database import Block, Database, read_blocks
 from parafold.msa.hmmer import Hit, Query, merge
-from parafold.protein.alignment import Msa
+from parafold.protein.alignment import Msa, parse_a3m
 
 # Called with a database's name and how much of it has been searched, 0 to 1.
 Progress = Callable[[str, float], None]
 
 # What Easel's bookkeeping takes for each sequence beside its residues, in bytes (measured).
-_SEQUENCE_OVERHEAD = 900
+_SEQUENCE_OVERHEAD = 800
 
 
 @dataclass
@@ -151,20 +148,8 @@ def search(
 
 
 def _alignment(query: str, rows: list[tuple[str, str]], max_rows: int | None) -> Msa:
-    rows = [("query", query), *rows][:max_rows]
-    aligned, deletions = zip(*(_split(row) for _, row in rows), strict=True)
-    return Msa(
-        sequences=list(aligned), deletions=np.stack(deletions), descriptions=[name for name, _ in rows]
-    )
-
-
-def _split(row: str) -> tuple[str, Int[np.ndarray, " r"]]:
-    """An a3m row as its aligned letters and, for each, the inserted letters before it."""
-    letters = np.frombuffer(row.encode("ascii"), dtype=np.uint8)
-    inserted = (letters >= ord("a")) & (letters <= ord("z"))
-    columns = np.flatnonzero(~inserted)
-    counts = np.diff(columns, prepend=-1) - 1
-    return letters[columns].tobytes().decode("ascii"), counts.astype(np.int32)
+    a3m = "".join(f">{name}\n{row}\n" for name, row in [("query", query), *rows][:max_rows])
+    return parse_a3m(a3m, "search result")
 
 
 def _bytes(block: Block) -> int:
