@@ -1,8 +1,8 @@
 """What is known of the twenty amino acids before any prediction: alphabets, atoms, ideal geometry.
 
 Arrays are indexed by residue type: the order of `RESTYPES`, then X (unknown), whose rows are empty. Atoms
-come in two layouts: `ATOM_TYPES`, 37 names that are the same for every residue, and `ATOM14_NAMES`, the at most
-14 heavy atoms that a residue of a given type has. Lengths are in Å. All arrays are read-only.
+come in two layouts: `ATOM_TYPES`, 37 names that are the same for every residue, and `ATOM14_NAMES`, the
+at most 14 heavy atoms that a residue of a given type has. Lengths are in Å. All arrays are read-only.
 """
 
 import numpy as np
