@@ -97,6 +97,12 @@ def metrics_of_outputs(outputs: Mapping[str, Any], *, multimer: bool) -> dict[st
     )
 
 
+def probabilities(logits: Float[np.ndarray, "*axes bins"]) -> Float[np.ndarray, "*axes bins"]:
+    """Softmax over the last axis."""
+    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
 def chain_breaks(chain_index: Int[np.ndarray, " r"]) -> list[int]:
     """Positions at which a new chain begins, without the first."""
     return [int(i) + 1 for i in np.flatnonzero(np.diff(chain_index))]

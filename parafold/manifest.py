@@ -105,7 +105,8 @@ class Manifest:
         self._write(PARTIAL)
 
     def record(self, stage: str, key: str, paths: Iterable[Path], details: Mapping[str, Any]) -> None:
-        """Note a finished stage with the files it wrote (inside the folder)."""
+        """Note a finished stage with the files it wrote; what only an earlier version of it wrote goes away."""
+        earlier = self._content["stages"].get(stage, {"files": {}})["files"]
         self._content["stages"][stage] = {
             "key": key,
             "details": dict(details),
@@ -119,6 +120,8 @@ class Manifest:
         }
         self._checked[stage] = True
         self._write(PARTIAL)
+        for name in earlier.keys() - self._content["stages"][stage]["files"].keys():
+            (self.folder / name).unlink(missing_ok=True)
 
     def finish(self, summary: Mapping[str, Any]) -> Path:
         """Write the record under its final name, with command, versions and a summary of the target."""

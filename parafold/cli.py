@@ -1,0 +1,283 @@
+"""The command line: thin commands over the Python API. Help and errors of use never load JAX."""
+
+import ast
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+
+from parafold import __version__
+from parafold.display import Display, complain, warn
+from parafold.errors import InputError, ParafoldError
+
+if TYPE_CHECKING:
+    from parafold.features import Features
+    from parafold.predict import Predictor
+    from parafold.protein.sequence import FoldInput
+
+FAILED = 2
+INTERRUPTED = 130
+_FEATURES_ENDINGS = (".safetensors", ".pkl", ".pickle")
+
+app = typer.Typer(
+    name="parafold",
+    help="AlphaFold 2 on current JAX.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+weights_app = typer.Typer(
+    no_args_is_help=True, help="The published parameters: fetch them, list what is there."
+)
+app.add_typer(weights_app, name="weights")
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class Precision(StrEnum):
+    float32 = "float32"
+    mixed = "mixed"
+    bfloat16 = "bfloat16"
+
+
+class Dialect(StrEnum):
+    auto = "auto"
+    alphafold = "alphafold"
+    colabfold = "colabfold"
+    alphafold3 = "alphafold3"
+
+
+def _one_line_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Errors that the user can mend end in one line and exit code 2, Ctrl-C in one line and 130."""
+
+    @functools.wraps(command)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        try:
+            return command(*args, **kwargs)
+        except ParafoldError as error:
+            complain(str(error))
+            raise typer.Exit(FAILED) from error
+        except KeyboardInterrupt:
+            complain("interrupted; what was finished is kept, and the same command continues from there")
+            raise typer.Exit(INTERRUPTED) from None
+
+    return run
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"parafold {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+@_one_line_errors
+def fold(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT...", help="FASTA, AlphaFold 3 JSON, or a features file.", show_default=False
+        ),
+    ],
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", "-o", help="Each target gets a folder of its name in it.")
+    ] = Path("out"),
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="params_*.npz or a folder of them. Without it: a small model with random parameters."
+        ),
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Published names, parted by commas: model_1_ptm,model_2_ptm.")
+    ] = None,
+    num_recycles: Annotated[int | None, typer.Option(min=0, help="Passes before the last one.")] = None,
+    num_ensemble: Annotated[
+        int | None, typer.Option(min=1, help="MSA samples averaged in each pass.")
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="Numbers, parted by commas; each gives one prediction a model.")
+    ] = "0",
+    precision: Annotated[
+        Precision | None, typer.Option(help="Default: the model's own.", show_default=False)
+    ] = None,
+    databases: Annotated[
+        Path | None,
+        typer.Option(help="Folder of FASTA databases to search. Without it: small demonstration databases."),
+    ] = None,
+    msa: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Own alignment (a3m) for the chain that is its first sequence; replaces the search."
+        ),
+    ] = None,
+    template: Annotated[
+        list[str] | None, typer.Option(metavar="FILE.cif:CHAIN", help="Own template structure.")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=2, help="Longer targets fail.", show_default=False)
+    ] = None,
+    dialect: Annotated[Dialect, typer.Option(help="How FASTA records and chains relate.")] = Dialect.auto,
+    pickle: Annotated[
+        bool, typer.Option("--pickle", help="Also AlphaFold's features.pkl and result_*.pkl.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Redo what an earlier run finished.")
+    ] = False,
+    config: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Set a published configuration name.")
+    ] = None,
+) -> None:
+    """Fold every target of the inputs; a run that was broken off continues where it stopped."""
+    overrides = dict(_override(text) for text in config or ())
+    seed_numbers = _seeds(seeds)
+    targets, failures = _targets(inputs, dialect)
+    if targets:
+        # JAX loads with these, so only now that there is something to do.
+        from parafold import fold as folding
+        from parafold.msa import databases_in, demo_databases
+        from parafold.predict import Predictor
+
+        settings = folding.Settings(
+            output_dir=output_dir,
+            databases=demo_databases() if databases is None else databases_in(databases),
+            msas=tuple(msa or ()),
+            templates=tuple(template or ()),
+            seeds=seed_numbers,
+            max_length=max_length,
+            pickle=pickle,
+            overwrite=overwrite,
+        )
+        predictor = Predictor(
+            [name.strip() for name in models.split(",")] if models else None,
+            weights=weights,
+            overrides=overrides,
+            num_recycles=num_recycles,
+            num_ensemble=num_ensemble,
+            precision=precision.value if precision else None,
+        )
+        failures += _fold_all(targets, predictor, settings)
+    if failures:
+        raise typer.Exit(FAILED)
+
+
+@weights_app.command("fetch")
+@_one_line_errors
+def weights_fetch() -> None:
+    """Download the published parameters, check them, and say what licence they carry."""
+
+
+@weights_app.command("list")
+@_one_line_errors
+def weights_list() -> None:
+    """List the published parameters and which of them are here."""
+
+
+@app.command()
+@_one_line_errors
+def doctor() -> None:
+    """Show Python, JAX, devices, engines, databases and memory, what is missing and how to get it."""
+
+
+def main() -> None:
+    """The entry point of the `parafold` command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        complain("interrupted")
+        sys.exit(INTERRUPTED)
+
+
+def _fold_all(targets: Sequence["FoldInput | Features"], predictor: "Predictor", settings: Any) -> int:
+    """Fold, show how it goes, and return the number of failures."""
+    from rich.console import Console
+
+    from parafold.fold import fold as fold_targets
+    from parafold.prediction import RANDOM_NOTE
+
+    console = Console(highlight=False)
+    is_random = predictor.weights is None
+    if is_random:
+        warn(console, RANDOM_NOTE)
+    outcomes = []
+    with Display(console, len(targets)) as display:
+        predictor.progress = display.say
+        for outcome in fold_targets(targets, predictor, settings, display.say):
+            outcomes.append(outcome)
+            display.finished(outcome)
+    failures = sum(outcome.status == "failed" for outcome in outcomes)
+    unchanged = sum(outcome.status == "unchanged" for outcome in outcomes)
+    counts = {
+        "folded": len(outcomes) - failures - unchanged,
+        "complete already": unchanged,
+        "failed": failures,
+    }
+    console.print(", ".join(f"{count} {what}" for what, count in counts.items() if count))
+    if unchanged == len(outcomes):
+        console.print("Nothing to do. --overwrite folds again.")
+    if is_random and failures < len(outcomes):
+        console.print("These structures come from RANDOM PARAMETERS and mean nothing.", style="bold red")
+    return failures
+
+
+def _targets(inputs: Sequence[Path], dialect: Dialect) -> tuple[list["FoldInput | Features"], int]:
+    """All targets of the inputs, and how many inputs or targets were refused (each in one line)."""
+    from parafold.features import read_features, read_features_pickle
+    from parafold.protein.sequence import read_inputs
+
+    targets: dict[str, FoldInput | Features] = {}
+    origin: dict[str, Path] = {}
+    failures = 0
+    for path in inputs:
+        try:
+            if path.suffix == ".safetensors":
+                found: Sequence[FoldInput | Features] = [read_features(path)]
+            elif path.suffix in (".pkl", ".pickle"):
+                found = [read_features_pickle(path)]
+            else:
+                found = read_inputs(path, dialect.value)
+            for target in found:
+                if target.name in origin:
+                    raise InputError(
+                        f"{path}: {origin[target.name]} has a target named {target.name} too; rename one"
+                    )
+        except ParafoldError as error:
+            complain(str(error))
+            failures += 1
+            continue
+        targets.update({target.name: target for target in found})
+        origin.update({target.name: path for target in found})
+    return list(targets.values()), failures
+
+
+def _override(text: str) -> tuple[str, Any]:
+    """`model.num_recycle=1` as name and value; a value that is no Python literal is a string."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise InputError(f"--config {text}: write KEY=VALUE, such as model.num_recycle=1")
+    words = {"true": True, "false": False, "none": None, "null": None}
+    value = value.strip()
+    if value.lower() in words:
+        return name.strip(), words[value.lower()]
+    try:
+        return name.strip(), ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name.strip(), value
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--seeds {text}: write whole numbers parted by commas, such as 0,1,2") from None
+    if min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise InputError(f"--seeds {text}: each seed must be 0 or more and stand there once")
+    return seeds

@@ -1,0 +1,94 @@
+"""What the terminal shows: a live progress bar on a terminal, plain lines elsewhere."""
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+if TYPE_CHECKING:
+    from parafold.fold import Outcome
+
+
+def complain(message: str) -> None:
+    """One line to stderr."""
+    typer.echo(f"parafold: {' '.join(message.split())}", err=True)
+
+
+def warn(console: Console, message: str) -> None:
+    """A warning nobody overlooks."""
+    if console.is_terminal:
+        console.print(Panel(escape(message), title="Warning", border_style="bold red", style="bold"))
+    else:
+        typer.echo(f"WARNING: {message}")
+
+
+class Display:
+    """Progress over the targets, as a context manager.
+
+    On a terminal, one bar with the current step. Elsewhere each new step is a line; how far a step has come
+    (what stands after its last comma) makes no new line.
+    """
+
+    def __init__(self, console: Console, total: int):
+        self._console = console
+        self._last = ""
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", total=total)
+
+    def __enter__(self) -> "Display":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, message: str) -> None:
+        """Show the step that now begins or goes on."""
+        if self._console.is_terminal:
+            self._bar.update(self._task, description=escape(message))
+            return
+        step = message.rpartition(", ")[0] if message.endswith("%") else message
+        if step != self._last:
+            self._last = step
+            typer.echo(step)
+
+    def finished(self, outcome: "Outcome") -> None:
+        """Show how a target ended; failures go to stderr."""
+        self._bar.advance(self._task)
+        if outcome.status == "failed":
+            complain(f"{outcome.name}: {outcome.reason}")
+            return
+        best = outcome.best
+        assert best is not None
+        scores = f"mean pLDDT {best.mean_plddt:.1f}"
+        for score, value in (("pTM", best.ptm), ("ipTM", best.iptm)):
+            if value is not None:
+                scores += f", {score} {value:.2f}"
+        state = "" if outcome.status == "folded" else " (complete already)"
+        self._print(f"{outcome.name}: {scores}, best of {outcome.num_predictions} by {best.label}{state}")
+        self._print(f"  {outcome.folder / 'ranked_0.cif'}")
+
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,384 @@
+"""From targets to finished folders: search, features, predictions, ranking; resumable at every stage.
+
+A target that fails is reported and the others finish. What a folder holds already is taken over where its
+manifest says that it was made from the same things and the files are intact.
+"""
+
+import dataclasses
+import hashlib
+import json
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from parafold import __version__, files, output
+from parafold.errors import InputError, OutputError, ParafoldError, SearchError
+from parafold.features import Features, build, read_features, write_features, write_features_pickle
+from parafold.manifest import Manifest, digest
+from parafold.msa import Database, Searcher
+from parafold.predict import Predictor, chain_name, timed
+from parafold.prediction import RANDOM_NOTE, Prediction, label
+from parafold.protein.alignment import Msa, parse_a3m, to_a3m
+from parafold.protein.sequence import FoldInput
+from parafold.templates import own_template
+
+Progress = Callable[[str], None]
+_ERROR_LOG = "error.log"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run does, beside the targets and the models.
+
+    Attributes:
+        output_dir: each target gets a folder of its name in it.
+        databases: searched for every chain without an own alignment.
+        msas: own alignments (a3m); each belongs to the chain that is its first sequence.
+        templates: own template structures, "FILE.cif:CHAIN".
+        max_length: longer targets fail.
+        pickle: also AlphaFold's features.pkl and result_*.pkl.
+        overwrite: take nothing over from an earlier run.
+    """
+
+    output_dir: Path
+    databases: Sequence[Database] = ()
+    msas: Sequence[Path] = ()
+    templates: Sequence[str] = ()
+    seeds: Sequence[int] = (0,)
+    max_length: int | None = None
+    pickle: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a target ended; `reason` is the one-line error of a failed one."""
+
+    name: str
+    status: Literal["folded", "unchanged", "failed"]
+    folder: Path
+    reason: str = ""
+    best: Prediction | None = None
+    num_predictions: int = 0
+
+
+@dataclass(frozen=True)
+class OwnMsa:
+    """An alignment that the user gave, with what identifies it."""
+
+    path: Path
+    msa: Msa
+    digest: str
+
+
+def fold(
+    targets: Sequence[FoldInput | Features],
+    predictor: Predictor,
+    settings: Settings,
+    progress: Progress = lambda message: None,
+) -> Iterator[Outcome]:
+    """Fold every target; yields each outcome as soon as it is known.
+
+    Raises:
+        InputError: an own alignment belongs to no target, or cannot be read.
+        OutputError: the output folder cannot be written.
+    """
+    files.make_folder(settings.output_dir)
+    msas = _own_msas(settings.msas, targets)
+    searcher = Searcher(list(settings.databases)) if settings.databases else None
+    try:
+        for target in targets:
+            yield _outcome(_Target(target, predictor, settings, msas, searcher, progress))
+    finally:
+        if searcher is not None:
+            searcher.close()
+
+
+def _outcome(work: "_Target") -> Outcome:
+    name, folder = work.name, work.folder
+    try:
+        return work.run()
+    except ParafoldError as error:
+        reason = str(error).removeprefix(f"{name}: ")
+    except Exception as error:
+        # A bug must not take the other targets along; its traceback is kept for the report.
+        reason = f"internal error, {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        try:
+            files.atomic_write(folder / _ERROR_LOG, traceback.format_exc())
+            reason += f"; see {folder / _ERROR_LOG}"
+        except OutputError:
+            pass
+    return Outcome(name, "failed", folder, reason)
+
+
+@dataclass
+class _Target:
+    """The work on one target."""
+
+    target: FoldInput | Features
+    predictor: Predictor
+    settings: Settings
+    own_msas: Mapping[str, OwnMsa]
+    searcher: Searcher | None
+    progress: Progress
+    folder: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.name = self.target.name
+        self.folder = self.settings.output_dir / self.name
+        if isinstance(self.target, Features):
+            self.sequences = self.target.sequences
+            self.kind = self.target.kind
+        else:
+            self.sequences = tuple(chain.sequence for chain in self.target.chains)
+            self.kind = "multimer" if self.target.is_complex else "monomer"
+
+    def run(self) -> Outcome:
+        length = sum(map(len, self.sequences))
+        limit = self.settings.max_length
+        if limit is not None and length > limit:
+            raise InputError(f"{length} residues, --max-length is {limit}; raise it or cut the sequence")
+        models = self.predictor.models_for(self.kind)
+        for model in models:
+            self.predictor.check_fits(self.name, length, model)
+
+        files.make_folder(self.folder)
+        self.manifest = Manifest(self.folder, fresh=self.settings.overwrite)
+        wanted = [(model, seed) for model in models for seed in self.settings.seeds]
+        features_key = self._features_key()
+        keys = {
+            label(model, seed): digest(
+                [__version__, features_key, self.predictor.signature(model, length), seed]
+            )
+            for model, seed in wanted
+        }
+        ranking_key = digest([keys, list(keys)])
+        # A run asks for every stage before it does anything: a finished folder is not touched.
+        todo = {"features": features_key, **keys, "ranking": ranking_key}
+        if self.settings.pickle:
+            todo["pickles"] = ranking_key
+        if self.manifest.complete and all(self.manifest.is_done(*item) for item in todo.items()):
+            best = output.rank([self._read(name) for name in keys])[0]
+            return Outcome(self.name, "unchanged", self.folder, best=best, num_predictions=len(keys))
+
+        self.manifest.reopen()
+        (self.folder / _ERROR_LOG).unlink(missing_ok=True)
+        features = self._features(features_key)
+        for model, seed in wanted:
+            if not self.manifest.is_done(label(model, seed), keys[label(model, seed)]):
+                self._predict(features, model, seed, keys[label(model, seed)])
+        predictions = [self._read(name) for name in keys]
+        if not self.manifest.is_done("ranking", ranking_key):
+            self.progress(f"{self.name}: ranking and plots")
+            paths = output.write_ranking(self.folder, predictions, features)
+            paths.append(self._write_timings(list(keys)))
+            self.manifest.record("ranking", ranking_key, paths, {})
+        if self.settings.pickle and not self.manifest.is_done("pickles", ranking_key):
+            self._write_pickles(features, list(keys), ranking_key)
+        self.manifest.finish(self._summary(predictions))
+        best = output.rank(predictions)[0]
+        return Outcome(self.name, "folded", self.folder, best=best, num_predictions=len(keys))
+
+    # Alignments and features
+
+    def _features_key(self) -> str:
+        if isinstance(self.target, Features):
+            return digest(["features", _array_digests(self.target)])
+        chains = [[chain.id, chain.sequence, chain.description] for chain in self.target.chains]
+        templates = [[text, files.sha256_file(_template_file(text))] for text in self.settings.templates]
+        return digest([__version__, chains, [self._msa_key(s) for s in _unique(self.sequences)], templates])
+
+    def _msa_key(self, sequence: str) -> str:
+        if sequence in self.own_msas:
+            return digest(["own", self.own_msas[sequence].digest])
+        return digest([sequence, [_database_identity(database) for database in self.settings.databases]])
+
+    def _features(self, key: str) -> Features:
+        path = self.folder / "features.safetensors"
+        if self.manifest.is_done("features", key):
+            return read_features(path)
+        seconds: dict[str, float] = {}
+        if isinstance(self.target, Features):
+            features = self.target
+        else:
+            msas = {sequence: self._msas(sequence, seconds) for sequence in _unique(self.sequences)}
+            self.progress(f"{self.name}: features")
+            with timed(seconds, "features"):
+                features = build(self.target, msas, self._templates())
+        write_features(path, features)
+        self.manifest.record("features", key, [path], {"seconds": seconds})
+        return features
+
+    def _msas(self, sequence: str, seconds: dict[str, float]) -> dict[str, Msa]:
+        """Database name -> alignment of one chain: the user's own, an earlier run's, or found now."""
+        assert isinstance(self.target, FoldInput)
+        chain_id = next(chain.id for chain in self.target.chains if chain.sequence == sequence)
+        stage = f"msas/{chain_id}"
+        key = self._msa_key(sequence)
+        folder = self.folder / "msas" / (chain_id if self.target.is_complex else "")
+        if self.manifest.is_done(stage, key):
+            seconds[stage] = self.manifest.details(stage)["seconds"]
+            names = self.manifest.details(stage)["databases"]
+            return {name: _read_a3m(folder / f"{name}.a3m") for name in names}
+        with timed(seconds, stage):
+            found = self._found(sequence, chain_id)
+        paths = []
+        for name, msa in found.items():
+            paths.append(folder / f"{name}.a3m")
+            files.atomic_write(paths[-1], to_a3m(msa))
+        rows = {name: len(msa) for name, msa in found.items()}
+        details = {"seconds": seconds[stage], "databases": list(found), "rows": rows}
+        self.manifest.record(stage, key, paths, details)
+        return found
+
+    def _found(self, sequence: str, chain_id: str) -> dict[str, Msa]:
+        if sequence in self.own_msas:
+            return {"own": self.own_msas[sequence].msa}
+        if self.searcher is None:
+            return {"query": Msa.query_only(sequence)}
+
+        def report(database: str, fraction: float) -> None:
+            self.progress(f"{self.name}: searching {database} for chain {chain_id}, {fraction:.0%}")
+
+        return self.searcher.search(sequence, report)
+
+    def _templates(self) -> dict[str, Any] | None:
+        if not self.settings.templates:
+            return None
+        return {
+            sequence: _joined([own_template(text, sequence) for text in self.settings.templates])
+            for sequence in _unique(self.sequences)
+        }
+
+    # Predictions
+
+    def _predict(self, features: Features, model: str, seed: int, key: str) -> None:
+        prediction = self.predictor.predict(features, model, seed)
+        prediction = dataclasses.replace(prediction, chain_ids=self._chain_ids_of(features))
+        paths = output.write_prediction(self.folder, prediction)
+        identity = self.predictor.identity(model)
+        details = {
+            "model": model,
+            "seed": seed,
+            "parameters": identity.text,
+            "random_parameters": identity.is_random,
+            "num_recycles": prediction.num_recycles,
+            "config": self.predictor.config(model).to_dict(),
+            "ranking_confidence": prediction.ranking_confidence,
+            "seconds": dict(prediction.seconds),
+        }
+        self.manifest.record(prediction.label, key, paths, details)
+
+    def _chain_ids_of(self, features: Features) -> tuple[str, ...]:
+        """The user's chain names in the order of the features, which groups equal chains."""
+        if isinstance(self.target, Features):
+            return tuple(chain_name(i) for i in range(len(features.sequences)))
+        waiting = list(self.target.chains)
+        ids = []
+        for sequence in features.sequences:
+            chain = next(chain for chain in waiting if chain.sequence == sequence)
+            waiting.remove(chain)
+            ids.append(chain.id)
+        return tuple(ids)
+
+    def _read(self, name: str) -> Prediction:
+        return output.read_result(self.folder / f"result_{name}.safetensors", with_outputs=False)
+
+    # What a finished folder holds beside them
+
+    def _write_timings(self, names: Sequence[str]) -> Path:
+        """Seconds of the steps under AlphaFold's names."""
+        timings = dict(self.manifest.details("features")["seconds"])
+        for name in names:
+            seconds = self.manifest.details(name)["seconds"]
+            timings[f"process_features_{name}"] = seconds["features"]
+            timings[f"predict_and_compile_{name}"] = round(seconds["compile"] + seconds["predict"], 3)
+            timings[f"compile_{name}"] = seconds["compile"]
+        path = self.folder / "timings.json"
+        files.atomic_write(path, json.dumps(timings, indent=4) + "\n")
+        return path
+
+    def _write_pickles(self, features: Features, names: Sequence[str], key: str) -> None:
+        paths = [self.folder / "features.pkl"]
+        write_features_pickle(paths[0], features)
+        for name in names:
+            result = output.read_result(self.folder / f"result_{name}.safetensors")
+            paths.append(output.write_pickle(self.folder, result))
+        self.manifest.record("pickles", key, paths, {})
+
+    def _summary(self, predictions: Sequence[Prediction]) -> dict[str, Any]:
+        warning = {"warning": RANDOM_NOTE} if any(p.is_random for p in predictions) else {}
+        best = output.rank(predictions)[0]
+        return {
+            "target": self.name,
+            **warning,
+            "chains": [
+                {"id": chain_id, "sequence": sequence}
+                for chain_id, sequence in zip(best.chain_ids, best.sequences, strict=True)
+            ],
+            "databases": [_database_identity(database) for database in self.settings.databases],
+            "order": [prediction.label for prediction in output.rank(predictions)],
+            "seeds": list(self.settings.seeds),
+            "parameters": {prediction.model: prediction.weights for prediction in predictions},
+        }
+
+
+def _own_msas(paths: Sequence[Path], targets: Sequence[FoldInput | Features]) -> dict[str, OwnMsa]:
+    """Chain sequence -> the user's alignment for it."""
+    sequences = {
+        chain.sequence for target in targets if isinstance(target, FoldInput) for chain in target.chains
+    }
+    found: dict[str, OwnMsa] = {}
+    for path in paths:
+        msa = _read_a3m(path)
+        query = msa.sequences[0]
+        if query not in sequences:
+            raise InputError(
+                f"{path}: its first sequence ({len(query)} residues) is no chain of the input;"
+                " the query must come first, without gaps"
+            )
+        found[query] = OwnMsa(path, msa, files.sha256_file(path))
+    return found
+
+
+def _read_a3m(path: Path) -> Msa:
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not text; give an alignment in a3m format") from error
+    return parse_a3m(text, source=str(path))
+
+
+def _template_file(text: str) -> Path:
+    path = Path(text.rpartition(":")[0] or text)
+    if not path.is_file():
+        raise InputError(f"{path}: no such template file; give --template FILE.cif:CHAIN")
+    return path
+
+
+def _database_identity(database: Database) -> dict[str, Any]:
+    """Name, size and time stand for the content: reading hundreds of gigabytes for a digest would not do."""
+    try:
+        status = database.path.stat()
+    except OSError as error:
+        raise SearchError(f"{database.path}: cannot be read ({error.strerror}); check the path") from error
+    return {"name": database.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
+
+
+def _array_digests(features: Features) -> dict[str, str]:
+    return {
+        name: hashlib.sha256(repr(value.tolist()).encode()).hexdigest()
+        if value.dtype == object
+        else hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        for name, value in sorted(features.arrays.items())
+    }
+
+
+def _unique(sequences: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(sequences))
