@@ -20,10 +20,11 @@ from parafold.errors import InputError, OutputError, ParafoldError, SearchError
 from parafold.features import Features, build, read_features, write_features, write_features_pickle
 from parafold.manifest import Manifest, digest
 from parafold.msa import Database, Searcher
-from parafold.predict import Predictor, chain_name, timed
+from parafold.predict import Predictor, timed
 from parafold.prediction import RANDOM_NOTE, Prediction, label
 from parafold.protein.alignment import Msa, parse_a3m, to_a3m
 from parafold.protein.sequence import FoldInput
+from parafold.protein.sequence import chain_id as default_chain_id
 from parafold.templates import own_template
 
 Progress = Callable[[str], None]
@@ -276,7 +277,7 @@ class _Target:
     def _chain_ids_of(self, features: Features) -> tuple[str, ...]:
         """The user's chain names in the order of the features, which groups equal chains."""
         if isinstance(self.target, Features):
-            return tuple(chain_name(i) for i in range(len(features.sequences)))
+            return tuple(default_chain_id(i) for i in range(len(features.sequences)))
         waiting = list(self.target.chains)
         ids = []
         for sequence in features.sequences:

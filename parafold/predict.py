@@ -21,6 +21,7 @@ from parafold.model.config import MODEL_NAMES, PRESETS, apply_overrides, model_c
 from parafold.model.params import load_npz, random_params
 from parafold.prediction import Prediction
 from parafold.protein.residue import RESTYPE_ORDER, RESTYPES
+from parafold.protein.sequence import chain_id
 
 PRECISIONS = ("float32", "mixed", "bfloat16")
 DEMO = {"monomer": "demo", "multimer": "demo_multimer"}
@@ -305,7 +306,7 @@ class Predictor:
             aatype=_aatype(features.sequences),
             residue_index=residue_index.astype(np.int32),
             chain_index=chain_index.astype(np.int32),
-            chain_ids=tuple(chain_name(i) for i in range(len(lengths))),
+            chain_ids=tuple(chain_id(i) for i in range(len(lengths))),
             atom_positions=outputs.pop("structure_module/final_atom_positions"),
             atom_mask=outputs.pop("structure_module/final_atom_mask"),
             plddt=found["plddt"],
@@ -330,16 +331,6 @@ def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
         yield
     finally:
         seconds[step] = round(time.perf_counter() - start, 3)
-
-
-def chain_name(index: int) -> str:
-    """The name of the n-th chain: A to Z, then AA, BA, CA, as in the PDB."""
-    name = ""
-    index += 1
-    while index:
-        index, letter = divmod(index - 1, 26)
-        name += chr(ord("A") + letter)
-    return name
 
 
 def default_compilation_cache() -> Path:

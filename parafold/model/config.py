@@ -24,7 +24,9 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "multimer_v2": tuple(f"{m}_v2" for m in _MULTIMERS),
     "multimer": tuple(f"{m}_v3" for m in _MULTIMERS),
 }
-MODEL_NAMES: tuple[str, ...] = ("demo", *(name for names in PRESETS.values() for name in names))
+# The small models of the first steps, and the published models whose architecture they have.
+DEMOS = {"demo": "model_1_ptm", "demo_multimer": "model_1_multimer_v3"}
+MODEL_NAMES: tuple[str, ...] = (*DEMOS, *(name for names in PRESETS.values() for name in names))
 
 # Published names that steer only how much memory the published code uses (blocks follow from the length
 # here), or that name a fixed property of an algorithm. They are accepted; the second kind only unchanged.
@@ -205,8 +207,8 @@ def _data() -> dict[str, Any]:
     }
 
 
-def _demo() -> dict[str, Any]:
-    """A small model_1_ptm: what runs, with random parameters, where no weights are given."""
+def _demo(*, multimer: bool) -> dict[str, Any]:
+    """A small model: what runs, with random parameters, where no weights are given."""
     pair, msa = 32, 64
     evoformer = "model.embeddings_and_evoformer."
     stack = evoformer + "template.template_pair_stack."
@@ -218,19 +220,30 @@ def _demo() -> dict[str, Any]:
         evoformer + "pair_channel": pair,
         evoformer + "seq_channel": 128,
         evoformer + "evoformer.outer_product_mean.num_outer_channel": 8,
-        evoformer + "template.attention.key_dim": 32,
-        evoformer + "template.attention.value_dim": 32,
         "model.heads.structure_module.num_channel": 128,
         "model.heads.structure_module.num_head": 4,
         "model.heads.structure_module.sidechain.num_channel": 64,
         "model.global_config.zero_init": False,
-        "data.eval.max_msa_clusters": 128,
-        "data.common.max_extra_msa": 512,
     }
+    if multimer:
+        overrides |= {
+            evoformer + "template.num_channels": 32,
+            evoformer + "num_msa": 128,
+            evoformer + "num_extra_msa": 512,
+            "model.global_config.precision": "float32",
+            "model.num_recycle": 3,
+        }
+    else:
+        overrides |= {
+            evoformer + "template.attention.key_dim": 32,
+            evoformer + "template.attention.value_dim": 32,
+            "data.eval.max_msa_clusters": 128,
+            "data.common.max_extra_msa": 512,
+        }
     for update in ("triangle_multiplication_outgoing", "triangle_multiplication_incoming"):
         overrides[f"{evoformer}evoformer.{update}.num_intermediate_channel"] = pair
         overrides[f"{stack}{update}.num_intermediate_channel"] = pair
-    for update in ("triangle_attention_starting_node", "triangle_attention_ending_node"):
+    for update in () if multimer else ("triangle_attention_starting_node", "triangle_attention_ending_node"):
         overrides[f"{stack}{update}.key_dim"] = pair
         overrides[f"{stack}{update}.value_dim"] = pair
     return overrides
@@ -258,10 +271,11 @@ def _differences(name: str) -> dict[str, Any]:
 
 
 def model_config(name: str, overrides: Mapping[str, Any] | None = None) -> ml_collections.ConfigDict:
-    """Configuration of a published model, or of `demo`, the small model of the first steps.
+    """Configuration of a published model, or of a small one of the same architecture.
 
     Args:
-      name: `model_1` to `model_5`, with `_ptm`, `_multimer`, `_multimer_v2` or `_multimer_v3`; or `demo`.
+      name: `model_1` to `model_5`, with `_ptm`, `_multimer`, `_multimer_v2` or `_multimer_v3`; or `demo`,
+        `demo_multimer`.
       overrides: published dotted name -> value, see `apply_overrides`.
 
     Raises:
@@ -269,14 +283,14 @@ def model_config(name: str, overrides: Mapping[str, Any] | None = None) -> ml_co
     """
     if name not in MODEL_NAMES:
         raise InputError(f"'{name}' is not a model; use one of {', '.join(MODEL_NAMES)}")
-    multimer = "multimer" in name
-    config = ml_collections.ConfigDict({"model": _model(multimer=multimer, fused=name.endswith("_v3"))})
+    base = DEMOS.get(name, name)
+    multimer = "multimer" in base
+    config = ml_collections.ConfigDict({"model": _model(multimer=multimer, fused=base.endswith("_v3"))})
     if not multimer:
         config.data = _data()
-    base = "model_1_ptm" if name == "demo" else name
     config = apply_overrides(config, _differences(base))
-    if name == "demo":
-        config = apply_overrides(config, _demo())
+    if name in DEMOS:
+        config = apply_overrides(config, _demo(multimer=multimer))
     return apply_overrides(config, overrides or {})
 
 
