@@ -48,21 +48,30 @@ def _each_block(carry, length: int, rows: int, step: Callable):
 
 
 def _slices(arrays, start, rows: int, axis: int):
-    return [jax.lax.dynamic_slice_in_dim(a, start, rows, axis) for a in arrays]
+    """Blocks of arrays along `axis`, or along their own where an operand is an (array, axis) pair."""
+    pairs = [a if isinstance(a, tuple) else (a, axis) for a in arrays]
+    return [jax.lax.dynamic_slice_in_dim(a, start, rows, own_axis) for a, own_axis in pairs]
+
+
+def _whole(arrays):
+    return [a[0] if isinstance(a, tuple) else a for a in arrays]
 
 
 def update(
     x: Float[Array, "..."],
     delta: Callable[..., Float[Array, "..."]],
-    *operands: Float[Array, "..."],
+    *operands: Float[Array, "..."] | tuple[Float[Array, "..."], int],
     axis: int,
     row_bytes: int,
     ctx: Context,
 ) -> Float[Array, "..."]:
-    """`x + delta(x, *operands)` where `delta` is local along `axis`; operands are cut along it like `x`."""
+    """`x + delta(x, *operands)` where `delta` is local along `axis`.
+
+    Operands are cut along `axis` like `x`, or along their own axis if given as (array, axis).
+    """
     length, rows = x.shape[axis], block_rows(x, axis, row_bytes, ctx)
     if rows >= length:
-        return x + delta(x, *operands).astype(x.dtype)
+        return x + delta(x, *_whole(operands)).astype(x.dtype)
 
     def step(x, start, size):
         part, *parts = _slices((x, *operands), start, size, axis)
