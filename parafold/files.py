@@ -4,7 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from parafold.errors import OutputError
@@ -57,35 +57,26 @@ def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
     target = Path(path)
     folder = make_folder(target.parent)
     payload = data.encode() if isinstance(data, str) else data
-    beside = None
+    # A name of its own, for two processes may write the same target.
+    beside = folder / f".part-{secrets.token_hex(8)}~"
     try:
-        handle, beside = tempfile.mkstemp(dir=folder, prefix=".part-", suffix="~")
-        with os.fdopen(handle, "wb") as stream:
+        with beside.open("xb") as stream:
             stream.write(payload)
             stream.flush()
-            os.fchmod(stream.fileno(), 0o666 & ~_umask())
             os.fsync(stream.fileno())
-        Path(beside).replace(target)
+        beside.replace(target)
         _sync_folder(folder)
     except OSError as error:
-        _remove(beside)
         raise output_error(target, error) from error
-    except BaseException:
-        _remove(beside)
-        raise
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
 
 
 def sha256_file(path: str | os.PathLike) -> str:
     """The SHA-256 digest of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    """The process's umask; mkstemp makes private files, results should be as readable as any other file."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def _sync_folder(folder: Path) -> None:
@@ -96,8 +87,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _remove(path: str | None) -> None:
-    if path is not None:
-        Path(path).unlink(missing_ok=True)
