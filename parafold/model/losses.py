@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -24,7 +23,8 @@ from parafold.protein import residue
 
 Batch = Mapping[str, Array]
 Outputs = dict[str, Any]
-Config = ml_collections.ConfigDict
+# ml_collections.ConfigDict, whose attributes a type checker cannot know.
+Config = Any
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ INPUTS = {key[3:]: jnp.asarray(value) for key, value in REFERENCE.items() if key
 # tables have their own tests.
 OTHERS = ("in/", "labels/", "rc/", "rc_atom14_dists_bounds/", "mm_sm_loss/in/")
 KEYS = sorted(key for key in REFERENCE if not key.startswith(OTHERS))
-# Angles of unknown atoms, which stand at the origin: at these (residue, angle) the three atoms of the frame lie
-# on a line, or nearly so, and the angle is rounding noise.
+# Angles of unknown atoms, which stand at the origin: at these (residue, angle) the three atoms of the frame
+# lie on a line, or nearly so, and the angle is rounding noise.
 NOISE = {
     f"atom37_to_torsion_angles/{name}": ((0, 1), (17, 2))
     for name in ("torsion_angles_sin_cos", "alt_torsion_angles_sin_cos")
