@@ -77,8 +77,8 @@ def read_structure(path: str | Path, chain: str | None = None) -> Structure:
 
     Kept are the residues of protein polymers that have at least one atom of the 37 names; hydrogens, ligands,
     waters and nucleic acids are not. Of alternate locations the one of highest occupancy is taken, atom by
-    atom. Selenomethionine becomes methionine, other modified residues their parent, or X. Numbers with
-    insertion codes are counted on so that `residue_index` grows along the chain.
+    atom. Selenomethionine becomes methionine, other modified residues their parent, or X. Where the file's
+    numbers do not grow along the chain (insertion codes), `residue_index` counts on.
 
     Raises InputError if the file cannot be read, holds no protein, or has no such chain.
     """
@@ -211,12 +211,12 @@ def _occupancy(residue: gemmi.Residue) -> float:
 
 
 def _numbers(residues: list[gemmi.Residue]) -> list[int]:
-    """Residue numbers; from an insertion code on, later ones move up so that no number stands twice."""
-    shift = 0
+    """Residue numbers that grow: where the file's do not (insertion codes), it and all later ones move up."""
     numbers: list[int] = []
+    shift = 0
     for residue in residues:
         number = (residue.seqid.num or 0) + shift
-        if residue.seqid.icode != " " and numbers and number <= numbers[-1]:
+        if numbers and number <= numbers[-1]:
             shift += numbers[-1] + 1 - number
             number = numbers[-1] + 1
         numbers.append(number)
