@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AlphaFold": "parafold.model",
+    "AlphaFold": "parafold.model.alphafold",
     "model_config": "parafold.model.config",
     "Predictor": "parafold.predict",
     "Prediction": "parafold.prediction",
@@ -25,7 +25,7 @@ __all__ = ["__version__", *_HOMES]  # pyright: ignore[reportUnsupportedDunderAll
 if TYPE_CHECKING:
     from parafold.errors import ParafoldError as ParafoldError
     from parafold.features import Features as Features
-    from parafold.model import AlphaFold as AlphaFold
+    from parafold.model.alphafold import AlphaFold as AlphaFold
     from parafold.model.config import model_config as model_config
     from parafold.msa import search as search
     from parafold.predict import Predictor as Predictor

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from parafold import __version__
-from parafold.display import Display, complain, warn
+from parafold.display import Display, complain, download_bar, warn
 from parafold.errors import InputError, ParafoldError
 
 if TYPE_CHECKING:
@@ -171,20 +172,47 @@ def fold(
 
 @weights_app.command("fetch")
 @_one_line_errors
-def weights_fetch() -> None:
+def weights_fetch(
+    folder: Annotated[
+        Path | None, typer.Option("--to", help="Where to put them. Default: the user's data folder.")
+    ] = None,
+) -> None:
     """Download the published parameters, check them, and say what licence they carry."""
+    from parafold import weights
+
+    typer.echo(f"Fetching {weights.URL}")
+    with download_bar() as advance:
+        found = weights.fetch(folder, advance)
+    place = next(iter(found.values())).parent
+    typer.echo(f"{len(found)} parameter files in {place}")
+    typer.echo(weights.LICENCE)
+    typer.echo(f"Use them with: parafold fold INPUT --weights {shlex.quote(str(place))}")
 
 
 @weights_app.command("list")
 @_one_line_errors
-def weights_list() -> None:
-    """List the published parameters and which of them are here."""
+def weights_list(
+    folder: Annotated[
+        Path | None, typer.Option("--in", help="Where to look. Default: the user's data folder.")
+    ] = None,
+) -> None:
+    """List the published parameters that are on this machine."""
+    from parafold import weights
+
+    for model, path in weights.find(folder).items():
+        typer.echo(f"{model:24} {path.stat().st_size / 1e6:8.1f} MB  {path}")
 
 
 @app.command()
 @_one_line_errors
-def doctor() -> None:
+def doctor(
+    databases: Annotated[Path | None, typer.Option(help="Folder of databases to look at.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of parameters to look at.")] = None,
+) -> None:
     """Show Python, JAX, devices, engines, databases and memory, what is missing and how to get it."""
+    from parafold import doctor as examination
+
+    examination.show(found=examination.checks(databases, weights))
 
 
 def main() -> None:

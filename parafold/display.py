@@ -1,5 +1,7 @@
 """What the terminal shows: a live progress bar on a terminal, plain lines elsewhere."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -9,11 +11,14 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +36,22 @@ def warn(console: Console, message: str) -> None:
         console.print(Panel(escape(message), title="Warning", border_style="bold red", style="bold"))
     else:
         typer.echo(f"WARNING: {message}")
+
+
+@contextmanager
+def download_bar() -> Iterator[Callable[[int, int | None], None]]:
+    """A bar for a download, on a terminal only; yields what to call with bytes here and bytes in all."""
+    console = Console()
+    columns = (
+        TextColumn("parameters"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("parameters", total=None)
+        yield lambda here, total: bar.update(task, completed=here, total=total)
 
 
 class Display:

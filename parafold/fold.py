@@ -18,6 +18,7 @@ import numpy as np
 from parafold import __version__, files, output
 from parafold.errors import InputError, OutputError, ParafoldError, SearchError
 from parafold.features import Features, build, read_features, write_features, write_features_pickle
+from parafold.features.build import Kind
 from parafold.manifest import Manifest, digest
 from parafold.msa import Database, Searcher
 from parafold.predict import Predictor, timed
@@ -25,7 +26,6 @@ from parafold.prediction import RANDOM_NOTE, Prediction, label
 from parafold.protein.alignment import Msa, parse_a3m, to_a3m
 from parafold.protein.sequence import FoldInput
 from parafold.protein.sequence import chain_id as default_chain_id
-from parafold.templates import own_template
 
 Progress = Callable[[str], None]
 _ERROR_LOG = "error.log"
@@ -133,10 +133,10 @@ class _Target:
         self.folder = self.settings.output_dir / self.name
         if isinstance(self.target, Features):
             self.sequences = self.target.sequences
-            self.kind = self.target.kind
+            self.kind: Kind = self.target.kind
         else:
             self.sequences = tuple(chain.sequence for chain in self.target.chains)
-            self.kind = "multimer" if self.target.is_complex else "monomer"
+            self.kind = self.predictor.kind_for(len(self.target.chains))
 
     def run(self) -> Outcome:
         length = sum(map(len, self.sequences))
@@ -191,7 +191,9 @@ class _Target:
             return digest(["features", _array_digests(self.target)])
         chains = [[chain.id, chain.sequence, chain.description] for chain in self.target.chains]
         templates = [[text, files.sha256_file(_template_file(text))] for text in self.settings.templates]
-        return digest([__version__, chains, [self._msa_key(s) for s in _unique(self.sequences)], templates])
+        return digest(
+            [__version__, self.kind, chains, [self._msa_key(s) for s in _unique(self.sequences)], templates]
+        )
 
     def _msa_key(self, sequence: str) -> str:
         if sequence in self.own_msas:
@@ -209,7 +211,7 @@ class _Target:
             msas = {sequence: self._msas(sequence, seconds) for sequence in _unique(self.sequences)}
             self.progress(f"{self.name}: features")
             with timed(seconds, "features"):
-                features = build(self.target, msas, self._templates())
+                features = build(self.target, msas, self._templates(), self.kind)
         write_features(path, features)
         self.manifest.record("features", key, [path], {"seconds": seconds})
         return features
@@ -250,6 +252,8 @@ class _Target:
     def _templates(self) -> dict[str, Any] | None:
         if not self.settings.templates:
             return None
+        from parafold.templates import own_template
+
         return {
             sequence: _joined([own_template(text, sequence) for text in self.settings.templates])
             for sequence in _unique(self.sequences)
@@ -354,6 +358,10 @@ def _read_a3m(path: Path) -> Msa:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not text; give an alignment in a3m format") from error
     return parse_a3m(text, source=str(path))
+
+
+def _joined(templates: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([template[name] for template in templates]) for name in templates[0]}
 
 
 def _template_file(text: str) -> Path:

@@ -118,7 +118,7 @@ def read_result(path: Path, *, with_outputs: bool = True) -> Prediction:
         with safetensors.safe_open(path, framework="np") as stream:
             scalars = json.loads((stream.metadata() or {})["prediction"])
             names = set(stream.keys())
-            arrays = {
+            arrays: dict[str, Any] = {
                 field: stream.get_tensor(name) if name in names else None for field, name in _ARRAYS.items()
             }
             rest = names - set(_ARRAYS.values()) if with_outputs else set()

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Normal, Stroke
+from matplotlib.ticker import MaxNLocator
 
 # AlphaFold's confidence bands: lower bound, colour, name.
 BANDS = (
@@ -129,7 +130,7 @@ def pae(
 ) -> bytes:
     """Predicted aligned error in Å: aligned residue downwards, scored residue to the right."""
     length = predicted_aligned_error.shape[0]
-    figure, axes = _figure(4.9, 4.2)
+    figure, axes = _figure(5.2, 4.4)
     image = axes.imshow(
         predicted_aligned_error,
         cmap=_COLORMAP,
@@ -141,7 +142,7 @@ def pae(
     _mark_chains(axes, chain_starts, vertical_only=False)
     axes.set_xlabel("scored residue")
     axes.set_ylabel("aligned residue")
-    axes.set_title(_titled(title, "predicted aligned error"), fontsize=10)
+    axes.set_title(_titled(title, "predicted aligned error", separator="\n"), fontsize=10)
     bar = figure.colorbar(image, ax=axes, pad=0.03, fraction=0.046)
     bar.set_label("expected position error (Å)")
     return _png(figure)
@@ -150,6 +151,8 @@ def pae(
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), dpi=160, layout="constrained")
     axes = figure.add_subplot()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
@@ -162,10 +165,10 @@ def _mark_chains(axes: Axes, starts: Sequence[int], *, vertical_only: bool) -> N
             draw(start + 0.5, color="black", linewidth=1.0)
 
 
-def _titled(title: str, what: str) -> str:
+def _titled(title: str, what: str, separator: str = ": ") -> str:
     if not title:
         return what
-    return f"{title if len(title) <= 60 else title[:57] + '...'}: {what}"
+    return f"{title if len(title) <= 50 else title[:47] + '...'}{separator}{what}"
 
 
 def _png(figure: Figure) -> bytes:

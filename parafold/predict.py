@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 
-from parafold import confidence, files
+from parafold import confidence, files, weights
 from parafold.errors import FeaturesError, InputError, OutOfMemoryError, WeightsError
 from parafold.features import Features, bucket, model_inputs
+from parafold.features.build import Kind
 from parafold.manifest import digest
-from parafold.model import AlphaFold
-from parafold.model.config import MODEL_NAMES, PRESETS, apply_overrides, model_config
+from parafold.model.alphafold import AlphaFold
+from parafold.model.config import PRESETS
 from parafold.model.params import load_npz, random_params
 from parafold.prediction import Prediction
 from parafold.protein.residue import RESTYPE_ORDER, RESTYPES
@@ -25,9 +25,15 @@ from parafold.protein.sequence import chain_id
 
 PRECISIONS = ("float32", "mixed", "bfloat16")
 DEMO = {"monomer": "demo", "multimer": "demo_multimer"}
+# Which family of a folder's parameters is used, best first.
+PRESETS_OF = {
+    "monomer": ("monomer_ptm", "monomer"),
+    "multimer": ("multimer", "multimer_v2", "multimer_v1"),
+}
 _PARAMETER_SEED = 0
 _HEADS = ("distogram", "experimentally_resolved", "masked_msa", "predicted_lddt", "predicted_aligned_error")
 _GIB = 2**30
+_MIN_MSA_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -74,16 +80,11 @@ class Predictor:
     def __post_init__(self) -> None:
         named = (self.model,) if isinstance(self.model, str) else self.model
         self.models = None if named is None else tuple(named)
-        self._weights = None if self.weights is None else Path(self.weights)
-        self._configs: dict[str, ml_collections.ConfigDict] = {}
+        self._files = None if self.weights is None else weights.find(os.fspath(self.weights))
+        self._networks: dict[str, AlphaFold] = {}
         self._identities: dict[str, Identity] = {}
         self._parameters: dict[str, Any] = {}
         self._programs: dict[str, Any] = {}
-        if self._weights is not None and not self._weights.exists():
-            raise WeightsError(
-                f"{self.weights}: no such file or folder; get the published parameters with"
-                " 'parafold weights fetch'"
-            )
         if self.precision is not None and self.precision not in PRECISIONS:
             raise InputError(f"precision '{self.precision}' is unknown; use {', '.join(PRECISIONS)}")
         if self.num_recycles is not None and self.num_recycles < 0:
@@ -91,12 +92,12 @@ class Predictor:
         if self.bucket_multiple < 1:
             raise InputError(f"bucket multiple {self.bucket_multiple} is not positive; use 64")
         for model in self.models or ():
-            self.config(model)
+            self.network(model)
         if self.compilation_cache is not False:
             chosen = self.compilation_cache
             use_compilation_cache(default_compilation_cache() if chosen in (None, True) else Path(chosen))
 
-    def models_for(self, kind: str) -> tuple[str, ...]:
+    def models_for(self, kind: Kind) -> tuple[str, ...]:
         """The models that a target of this kind ("monomer" or "multimer") is given to.
 
         Raises `InputError` or `WeightsError` where there is none.
@@ -104,50 +105,44 @@ class Predictor:
         if self.models is not None:
             fitting = tuple(model for model in self.models if _kind(model) == kind)
             if not fitting:
-                advice = PRESETS["multimer" if kind == "multimer" else "monomer_ptm"][0]
+                advice = PRESETS[PRESETS_OF[kind][0]][0]
                 raise InputError(f"{', '.join(self.models)} cannot fold a {kind}; add {advice} to the models")
             return fitting
-        if self._weights is None:
+        if self._files is None:
             return (DEMO[kind],)
-        if self._weights.is_file():
-            model = self._weights.stem.removeprefix("params_")
-            if model not in MODEL_NAMES:
-                raise WeightsError(f"{self.weights}: the name does not tell the model; name it with --models")
-            return (model,)
-        for preset in (
-            ("multimer", "multimer_v2", "multimer_v1")
-            if kind == "multimer"
-            else (
-                "monomer_ptm",
-                "monomer",
-            )
-        ):
-            found = tuple(model for model in PRESETS[preset] if self._weights_file(model).is_file())
+        for preset in PRESETS_OF[kind]:
+            found = tuple(model for model in PRESETS[preset] if model in self._files)
             if found:
                 return found
         raise WeightsError(
-            f"{self.weights}: no {kind} parameters (params_model_*.npz) in this folder;"
-            " get them with 'parafold weights fetch'"
+            f"{self.weights}: no parameters for a {kind}; fetch them with 'parafold weights fetch',"
+            " or say with --models what these are"
         )
+
+    def kind_for(self, num_chains: int) -> Kind:
+        """Which features a target of so many chains needs: a multimer model takes single chains too."""
+        only_multimers = self.models is not None and all(_kind(model) == "multimer" for model in self.models)
+        return "multimer" if num_chains > 1 or only_multimers else "monomer"
+
+    def network(self, model: str) -> AlphaFold:
+        """The model with this predictor's overrides."""
+        if model not in self._networks:
+            self._networks[model] = AlphaFold(model, {**self._shorthands(model), **self.overrides})
+        return self._networks[model]
 
     def config(self, model: str) -> Any:
         """The model's configuration (`ConfigDict`) with this predictor's overrides."""
-        if model not in self._configs:
-            config = model_config(model)
-            monomer = _kind(model) == "monomer"
-            changes: dict[str, Any] = {}
-            if self.num_recycles is not None:
-                changes["model.num_recycle"] = self.num_recycles
-                if monomer:
-                    changes["data.common.num_recycle"] = self.num_recycles
-            if self.num_ensemble is not None:
-                changes["data.eval.num_ensemble" if monomer else "model.num_ensemble_eval"] = (
-                    self.num_ensemble
-                )
-            if self.precision is not None:
-                changes["model.global_config.precision"] = self.precision
-            self._configs[model] = apply_overrides(config, {**changes, **self.overrides})
-        return self._configs[model]
+        return self.network(model).config
+
+    def _shorthands(self, model: str) -> dict[str, Any]:
+        monomer = _kind(model) == "monomer"
+        wanted = {
+            "model.num_recycle": self.num_recycles,
+            "data.common.num_recycle": self.num_recycles if monomer else None,
+            "data.eval.num_ensemble" if monomer else "model.num_ensemble_eval": self.num_ensemble,
+            "model.global_config.precision": self.precision,
+        }
+        return {name: value for name, value in wanted.items() if value is not None}
 
     def identity(self, model: str) -> Identity:
         """Which parameters the model uses, without loading them.
@@ -155,15 +150,14 @@ class Predictor:
         Raises `WeightsError` where the file is missing.
         """
         if model not in self._identities:
-            if self._weights is None:
+            path = self._weights_file(model)
+            if path is None:
                 text = f"random parameters (seed {_PARAMETER_SEED})"
-                self._identities[model] = Identity(text, digest({"random": _PARAMETER_SEED}), is_random=True)
+                identity = Identity(text, digest({"random": _PARAMETER_SEED}), is_random=True)
             else:
-                path = self._weights_file(model)
-                if not path.is_file():
-                    raise WeightsError(f"{path}: no such file; get it with 'parafold weights fetch'")
                 sha256 = files.sha256_file(path)
-                self._identities[model] = Identity(f"{path.name} (sha256 {sha256})", sha256, is_random=False)
+                identity = Identity(f"{path.name} (sha256 {sha256})", sha256, is_random=False)
+            self._identities[model] = identity
         return self._identities[model]
 
     def parameters(self, model: str) -> Any:
@@ -172,11 +166,9 @@ class Predictor:
         Raises `WeightsError` where a file is missing or does not fit the configuration.
         """
         if model not in self._parameters:
-            config = self.config(model)
-            if self._weights is None:
-                values = random_params(config, _PARAMETER_SEED)
-            else:
-                values = load_npz(self._weights_file(model), config)
+            network = self.network(model)
+            path = self._weights_file(model)
+            values = random_params(network, _PARAMETER_SEED) if path is None else load_npz(path, network)
             self._parameters[model] = jax.device_put(values)
         return self._parameters[model]
 
@@ -205,7 +197,7 @@ class Predictor:
         if _kind(model) != features.kind:
             raise FeaturesError(
                 f"{features.name}: features of a {features.kind} do not fit {model};"
-                f" use {PRESETS['multimer' if features.kind == 'multimer' else 'monomer_ptm'][0]}"
+                f" use {PRESETS[PRESETS_OF[features.kind][0]][0]}"
             )
         length = sum(map(len, features.sequences))
         self.check_fits(features.name, length, model)
@@ -250,17 +242,29 @@ class Predictor:
         if self.progress is not None:
             self.progress(message)
 
-    def _weights_file(self, model: str) -> Path:
-        assert self._weights is not None
-        if self._weights.is_file():
-            return self._weights
-        inner = self._weights / "params" / f"params_{model}.npz"
-        return inner if inner.is_file() else self._weights / f"params_{model}.npz"
+    def _weights_file(self, model: str) -> Path | None:
+        """The model's parameter file; None stands for random parameters."""
+        if self._files is None:
+            return None
+        if model in self._files:
+            return self._files[model]
+        if len(self._files) == 1 and Path(os.fspath(self.weights or "")).is_file():
+            return next(iter(self._files.values()))
+        raise WeightsError(
+            f"{self.weights}: no params_{model}.npz in it, only {', '.join(self._files)};"
+            " choose among these with --models, or fetch it with 'parafold weights fetch'"
+        )
 
     def _padded_inputs(
         self, features: Features, config: Any, seed: int, length: int
     ) -> dict[str, np.ndarray]:
-        return model_inputs(features, config, seed, length=bucket(length, self.bucket_multiple))
+        num_msa = None
+        if features.kind == "multimer":
+            # A multimer's alignment enters whole; its depth is rounded up so that targets share programs.
+            num_msa = 1 << (max(_MIN_MSA_ROWS, len(features.arrays["msa"])) - 1).bit_length()
+        return model_inputs(
+            features, config, seed, length=bucket(length, self.bucket_multiple), num_msa=num_msa
+        )
 
     def _program(self, model: str, parameters: Any, batch: Mapping[str, np.ndarray]) -> Any:
         """The compiled program for this configuration and these shapes."""
@@ -269,7 +273,7 @@ class Predictor:
         key = digest([config.model.to_dict(), shapes])
         if key not in self._programs:
             self._say(f"compiling {model} for {batch['aatype'].shape[-1]} residues")
-            network = AlphaFold(config)
+            network = self.network(model)
 
             def fold(params, rng, inputs):
                 return _kept(network.apply(params, inputs, rng=rng))
@@ -364,7 +368,7 @@ def device_memory() -> int:
     return limit or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _kind(model: str) -> str:
+def _kind(model: str) -> Kind:
     return "multimer" if "multimer" in model else "monomer"
 
 
