@@ -257,5 +257,7 @@ def _where(error: Exception) -> str:
     line, _, what = text.removeprefix("Line ").partition(": ")
     if line.isdigit() and what:
         shown = "".join(letter if letter.isprintable() else repr(letter).strip("'") for letter in what)
+        # A NUL byte ends Easel's own message.
+        shown += " NUL" if shown == "illegal character" else ""
         return f" line {int(line) + 1}: {shown}"
     return f": {text}"
