@@ -1,13 +1,17 @@
 """The structure module's parts against the published code, module by module."""
 
+import zlib
+
 import haiku as hk
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
 
 from parafold.model.config import model_config
 from parafold.model.context import Context
+from parafold.model.heads import PredictedLDDTHead
 from parafold.model.losses import model_loss
 from parafold.model.rigid import Rigid
 from parafold.model.structure_module import FoldIteration, InvariantPointAttention, StructureModule
@@ -93,8 +97,8 @@ def test_module(name):
         assert reference.relative_error(out[key][exists], want[exists]) <= TOLERANCE, key
 
 
-def model_case(name: str):
-    """Config, batch of one example, outputs, and structure module parameters of a whole model's case."""
+def model_case(name: str, parts=("structure_module",)):
+    """Config, batch of one example, outputs, and some modules' parameters of a whole model's case."""
     case, outputs = reference.read_json(name, "case.json"), reference.read_npz(name, "outputs.npz")
     model = {k: v for k, v in case["overrides"].items() if k.startswith("model.heads.")}
     config = model_config(case["model_name"], model).model
@@ -103,9 +107,9 @@ def model_case(name: str):
         # The last pass sees the slice of its number; with ensembling these are its slices' labels as well.
         last = batch["num_iter_recycling"][0] if "num_iter_recycling" in batch else 0
         batch = {key: array[last] for key, array in batch.items()}
+    batch = jax.tree.map(jnp.asarray, batch)
     shapes = reference.read_json(name, "param_shapes.json")
-    if isinstance(shapes, dict):
-        shapes = {k: v for k, v in shapes.items() if k.startswith(f"{SCOPE}structure_module/")}
+    shapes = {k: v for k, v in shapes.items() if k.startswith(tuple(f"{SCOPE}{part}/" for part in parts))}
     params = reference.parameters(shapes, case["param_seed"])
     return config, batch, outputs, {k.removeprefix(SCOPE): v for k, v in params.items()}
 
@@ -160,9 +164,8 @@ def test_losses(name):
     got = reference.flatten(parts)
     scalars = reference.read_json(name, "losses.json")
     assert float(total) == pytest.approx(scalars.pop("total_loss"), rel=1e-5)
-    violation = violation_loss(
-        parts["structure_module"]["violations"], outputs["structure_module/final_atom14_mask"]
-    )
+    atom_mask = jnp.asarray(outputs["structure_module/final_atom14_mask"])
+    violation = violation_loss(parts["structure_module"]["violations"], atom_mask)
     assert float(violation) == pytest.approx(scalars.pop("derived/structural_violation_loss"), rel=1e-5)
     del scalars["grad_global_norm"]  # a gradient of the whole model
     arrays = {key: array for key, array in outputs.items() if key in got}
@@ -179,3 +182,41 @@ def test_losses(name):
         assert float(got[key]) == pytest.approx(want, rel=1e-5), key
     for key, want in arrays.items():
         assert reference.relative_error(got[key], want) <= TOLERANCE, key
+
+
+@pytest.mark.parametrize("name", ["train_ptm_r0", "train_model3_r1"])
+def test_gradients(name):
+    # All that reaches the structure module's parameters: its own loss, and that of the pLDDT head through the
+    # activations (positions and frames are fixed targets for pLDDT and PAE).
+    parts = ("structure_module", "predicted_lddt_head")
+    config, batch, outputs, params = model_case(name, parts)
+    ctx = Context.of(config.global_config, is_training=True)
+
+    def run(single, pair):
+        structure = StructureModule(config.heads.structure_module, ctx, multimer=False)(
+            single, pair, batch["aatype"], batch["seq_mask"]
+        )
+        act = structure.pop("representations")["structure_module"]
+        lddt = PredictedLDDTHead(config.heads.predicted_lddt, ctx)(act)
+        return model_loss({"structure_module": structure, "predicted_lddt": lddt}, batch, config.heads)[0]
+
+    representations = [jnp.asarray(outputs[f"representations/{key}"]) for key in ("single", "pair")]
+    gradient = jax.jit(jax.grad(lambda p: hk.transform(run).apply(p, jax.random.key(0), *representations)))(
+        params
+    )
+    got = {f"{SCOPE}{path}//{leaf}": x for path, leaves in gradient.items() for leaf, x in leaves.items()}
+    stats, full = reference.read_json(name, "grad_stats.json"), reference.read_npz(name, "grads.npz")
+    whole = reference.read_json(name, "losses.json")["grad_global_norm"]
+    of_parts = tuple(f"{SCOPE}{part}/" for part in parts)
+    assert set(got) == {path for path in stats if path.startswith(of_parts)}
+    for path, value in got.items():
+        norm, dot = stats[path]
+        value = np.asarray(value, np.float64)
+        direction = np.random.default_rng(zlib.crc32(path.encode()) + 777).standard_normal(value.shape)
+        # A constant on all logits changes nothing: the gradient of their bias is noise around zero.
+        tolerance = 1e-4 * norm + 1e-7 * whole
+        assert abs(np.linalg.norm(value) - norm) <= tolerance, path
+        # Along a standard normal direction an error shows with its own norm as standard deviation.
+        assert abs(np.sum(value * direction) - dot) <= 4 * tolerance, path
+        if path in full:
+            assert np.linalg.norm(value - full[path]) <= tolerance, path
