@@ -1,0 +1,17 @@
+"""Known structures as templates: what searches found, and what the user brings. numpy and gemmi only."""
+
+from parafold.templates.features import TemplateFeatures, empty_templates
+from parafold.templates.featurize import TemplateResult, featurize_hits
+from parafold.templates.hits import TemplateHit, parse_hhr, parse_hmmsearch_a3m
+from parafold.templates.own import own_template
+
+__all__ = [
+    "TemplateFeatures",
+    "TemplateHit",
+    "TemplateResult",
+    "empty_templates",
+    "featurize_hits",
+    "own_template",
+    "parse_hhr",
+    "parse_hmmsearch_a3m",
+]
