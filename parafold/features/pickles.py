@@ -164,8 +164,13 @@ def _encode(text: Any, encoding: Any = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _empty() -> bytes:
+    """No bytes, as protocol 2 spells them."""
+    return b""
+
+
 _ALLOWED: dict[tuple[str, str], Callable] = {("numpy", "dtype"): _Dtype, ("numpy", "ndarray"): _NdarrayType}
-_ALLOWED |= {("_codecs", "encode"): _encode}
+_ALLOWED |= {("_codecs", "encode"): _encode, ("__builtin__", "bytes"): _empty, ("builtins", "bytes"): _empty}
 for _core in ("numpy.core", "numpy._core"):
     _ALLOWED[(f"{_core}.multiarray", "_reconstruct")] = _reconstruct
     _ALLOWED[(f"{_core}.multiarray", "scalar")] = _scalar
