@@ -13,8 +13,8 @@ GAP_OPENING = gemmi.AlignmentScoring("b").gapo
 def global_alignment(first: str, second: str, gap_opening: Sequence[int] = ()) -> dict[int, int]:
     """Residue of the first sequence -> residue of the second, scored with BLOSUM62.
 
-    `gap_opening`, of len(second) + 1 costs (0 or less), says what a gap before each residue of the second, and
-    behind its last one, costs; everywhere GAP_OPENING if it is left out.
+    `gap_opening` has len(second) + 1 costs (0 or less): of a gap before each residue of the second sequence,
+    and of one behind its last. Left out, it is GAP_OPENING everywhere.
     """
     names = [[RESTYPE_1TO3.get(letter, UNKNOWN) for letter in sequence] for sequence in (first, second)]
     result = gemmi.align_string_sequences(names[0], names[1], list(gap_opening), gemmi.AlignmentScoring("b"))

@@ -65,13 +65,17 @@ def featurize_hits(
     `obsolete` maps withdrawn PDB ids to their successors or None. Hits of hmmsearch that give the same
     template sequence as an earlier one are left out, as the published code does for them.
 
-    Raises InputError for a date or hit name that cannot be read, or an mmCIF file that is not there.
+    Raises InputError for a date or hit name that cannot be read, or a folder without mmCIF files.
     """
     if isinstance(max_template_date, str):
         try:
             max_template_date = datetime.date.fromisoformat(max_template_date)
         except ValueError:
             raise InputError(f"template date {max_template_date!r}: write it as YYYY-MM-DD") from None
+    if not any(Path(mmcif_folder).glob("*.cif")):
+        raise InputError(
+            f"{mmcif_folder}: no .cif files in it; give the folder of the templates' mmCIF files"
+        )
     library = _Library(Path(mmcif_folder), max_template_date, release_dates or {}, obsolete or {})
     found: list[TemplateFeatures] = []
     errors: list[str] = []
@@ -125,7 +129,7 @@ class _Library:
     def chains(self, pdb_id: str) -> dict[str, TemplateChain]:
         path = self.folder / f"{pdb_id}.cif"
         if not path.is_file():
-            raise InputError(f"{path}: no such file; fetch the mmCIF files of all templates")
+            raise _MismatchError(f"{path} is missing; fetch the mmCIF files of all templates")
         date = release_date(path)
         if date is None:
             raise _NoDataError(

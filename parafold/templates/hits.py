@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from parafold.errors import InputError
 from parafold.protein.alignment import fasta_records
@@ -39,7 +40,7 @@ def parse_hhr(text: str, source: str = "hhr") -> list[TemplateHit]:
     starts = [number for number, line in enumerate(lines) if line.startswith("No ")]
     return [
         _parse_hhr_hit(lines[start:end], f"{source} line {start + 1}")
-        for start, end in zip(starts, [*starts[1:], len(lines)], strict=True)
+        for start, end in pairwise([*starts, len(lines)])
     ]
 
 
