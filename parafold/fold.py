@@ -365,9 +365,9 @@ def _joined(templates: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarr
 
 
 def _template_file(text: str) -> Path:
-    path = Path(text.rpartition(":")[0] or text)
+    path = Path(text) if Path(text).is_file() else Path(text.rpartition(":")[0])
     if not path.is_file():
-        raise InputError(f"{path}: no such template file; give --template FILE.cif:CHAIN")
+        raise InputError(f"{text}: no such template file; give --template FILE.cif:CHAIN")
     return path
 
 
