@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from parafold.model import all_atom
+from parafold.model.blocks import fill
 from parafold.model.comparison import distance
 from parafold.model.context import Context
 from parafold.model.primitives import LayerNorm, Linear, dropout
@@ -23,6 +24,8 @@ from parafold.model.rigid import Rigid, sum_terms
 Config = Any
 
 _MASKED_LOGIT = -1e5
+# Arrays of the logits' size that the compiled program holds at once (partial sums of the points' terms).
+_LOGIT_COPIES = 10
 # Inverse of softplus at 1.
 _UNIT_POINT_WEIGHT = math.log(math.e - 1.0)
 
@@ -83,23 +86,31 @@ class InvariantPointAttention(hk.Module):
                 "trainable_point_weights", (c.num_head,), init=hk.initializers.Constant(_UNIT_POINT_WEIGHT)
             )
         ) * math.sqrt(1.0 / (3.0 * c.num_point_qk * 4.5))
-        logits = jnp.einsum("ihc,jhc->ihj", q * math.sqrt(1.0 / (3.0 * c.num_scalar_qk)), k)
-        logits -= 0.5 * point_weights[:, None] * _squared_point_distances(q_points, k_points)
-        bias = Linear(c.num_head, name="attention_2d")(pair)
-        logits += math.sqrt(1.0 / 3.0) * bias.swapaxes(1, 2)
-        logits += _MASKED_LOGIT * (1.0 - mask[:, None, None] * mask)
-        weights = jax.nn.softmax(logits, axis=-1)
+        scalar_weight, pair_weight = math.sqrt(1.0 / (3.0 * c.num_scalar_qk)), math.sqrt(1.0 / 3.0)
+        pair_bias = Linear(c.num_head, name="attention_2d")
+        project_out = Linear(c.num_channel, init=self.ctx.final_init, name="output_projection")
 
-        points = jnp.einsum("ihj,jhpx->ihpx", weights, v_points)
-        points = frames[:, None, None].apply_inverse(points)
-        features = [
-            jnp.einsum("ihj,jhc->ihc", weights, v),
-            jnp.moveaxis(points, -1, 1),
-            distance(jnp.sum(jnp.square(points), axis=-1), 1e-8, clip=self.multimer),
-            jnp.einsum("ihj,ijc->ihc", weights, pair),
-        ]
-        flat = jnp.concatenate([x.reshape(residues, -1) for x in features], axis=-1)
-        return Linear(c.num_channel, init=self.ctx.final_init, name="output_projection")(flat)
+        def attend(pair, q, q_points, rotation, translation, query_mask):
+            """The output of a block of queries; keys and values are whole."""
+            logits = jnp.einsum("ihc,jhc->ihj", q * scalar_weight, k)
+            logits -= 0.5 * point_weights[:, None] * _squared_point_distances(q_points, k_points)
+            logits += pair_weight * pair_bias(pair).swapaxes(1, 2)
+            logits += _MASKED_LOGIT * (1.0 - query_mask[:, None, None] * mask)
+            weights = jax.nn.softmax(logits, axis=-1)
+            points = jnp.einsum("ihj,jhpx->ihpx", weights, v_points)
+            points = Rigid(rotation, translation)[:, None, None].apply_inverse(points)
+            features = [
+                jnp.einsum("ihj,jhc->ihc", weights, v),
+                jnp.moveaxis(points, -1, 1),
+                distance(jnp.sum(jnp.square(points), axis=-1), 1e-8, clip=self.multimer),
+                jnp.einsum("ihj,ijc->ihc", weights, pair),
+            ]
+            return project_out(jnp.concatenate([x.reshape(pair.shape[0], -1) for x in features], axis=-1))
+
+        queries = (q, q_points, frames.rotation, frames.translation, mask)
+        out = jnp.zeros((residues, c.num_channel), jnp.float32)
+        row_bytes = _LOGIT_COPIES * 4 * c.num_head * residues
+        return fill(out, attend, pair, *queries, axis=0, out_axis=0, row_bytes=row_bytes, ctx=self.ctx)
 
     @hk.transparent
     def _fused_projections(self, single):

@@ -1,5 +1,6 @@
 """The structure module's parts against the published code, module by module."""
 
+import dataclasses
 import zlib
 
 import haiku as hk
@@ -39,17 +40,17 @@ SCOPE = "alphafold/alphafold_iteration/"
 TOLERANCE = 2e-5
 
 
-def section(multimer: bool):
+def section(multimer: bool, block_size: int):
     preset = "model_1_multimer_v3" if multimer else "model_1"
     config = model_config(preset).model
     structure = config.heads.structure_module
     structure.num_channel, structure.num_head, structure.sidechain.num_channel = 28, 3, 14
     structure.position_scale = 10.0  # the multimer's case was made so, too
-    return structure, Context.of(config.global_config)
+    return structure, dataclasses.replace(Context.of(config.global_config), block_size=block_size)
 
 
-def attention(multimer: bool):
-    config, ctx = section(multimer)
+def attention(multimer: bool, block_size: int):
+    config, ctx = section(multimer, block_size)
 
     def run(single, pair, mask, frames):
         module = InvariantPointAttention(config, ctx, multimer=multimer)
@@ -58,8 +59,8 @@ def attention(multimer: bool):
     return run
 
 
-def fold_iteration(multimer: bool):
-    config, ctx = section(multimer)
+def fold_iteration(multimer: bool, block_size: int):
+    config, ctx = section(multimer, block_size)
 
     def run(act, initial_act, pair, mask, frames, aatype):
         module = FoldIteration(config, ctx, multimer=multimer)
@@ -79,12 +80,13 @@ def fold_iteration(multimer: bool):
     return run
 
 
+@pytest.mark.parametrize("block_size", [0, 3], ids=["whole", "blocks"])
 @pytest.mark.parametrize("name", NAMES)
-def test_module(name):
+def test_module(name, block_size):
     build = attention if name.startswith("ipa") else fold_iteration
     inputs = [ARRAYS[key] for key in ARRAYS if key.startswith(f"{name}/in")]
     params = reference.parameters(CASE["cases"][name]["param_shapes"], CASE["seed"])
-    module = hk.transform(build(name.endswith("multimer")))
+    module = hk.transform(build(name.endswith("multimer"), block_size))
     initial = jax.eval_shape(module.init, jax.random.key(0), *inputs)
     assert jax.tree.map(np.shape, dict(initial)) == jax.tree.map(np.shape, dict(params))
     out = jax.jit(module.apply)(params, None, *inputs)
