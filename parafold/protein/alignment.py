@@ -128,13 +128,9 @@ def parse_stockholm(text: str, source: str = "sto") -> Msa:
         closed = closed or line == "//"
         if not line or line.startswith(("#", "//")):
             continue
-        fields = line.split()
-        if len(fields) != 2:
-            raise InputError(
-                f"{source} line {number}: expected a name and aligned residues, found {line[:40]!r}"
-            )
-        first_lines.setdefault(fields[0], number)
-        rows.setdefault(fields[0], []).append(fields[1])
+        name, residues = _split_row(line, f"{source} line {number}")
+        first_lines.setdefault(name, number)
+        rows.setdefault(name, []).append(residues)
     if not rows:
         raise InputError(f"{source}: no sequence in it; is it a Stockholm alignment?")
     if not closed:
@@ -205,6 +201,13 @@ def _is_row(line: str) -> bool:
     return bool(line.strip()) and not line.startswith(("#", "//"))
 
 
+def _split_row(line: str, where: str) -> list[str]:
+    fields = line.split()
+    if len(fields) != 2:
+        raise InputError(f"{where}: expected a name and aligned residues, found {line[:40]!r}")
+    return fields
+
+
 def convert_stockholm_to_a3m(
     text: str, max_sequences: int | None = None, remove_first_row_gaps: bool = True
 ) -> str:
@@ -214,9 +217,9 @@ def convert_stockholm_to_a3m(
     """
     rows: dict[str, str] = {}
     described: dict[str, str] = {}
-    for line in text.splitlines():
+    for number, line in enumerate(text.splitlines(), start=1):
         if _is_row(line):
-            name, residues = line.split(maxsplit=1)
+            name, residues = _split_row(line, f"sto line {number}")
             if name in rows or not max_sequences or len(rows) < max_sequences:
                 rows[name] = rows.get(name, "") + residues
         elif line.startswith("#=GS"):
@@ -244,7 +247,7 @@ def _keep_rows(lines: Iterable[str], names: set[str]) -> Iterator[str]:
         if not line.strip() or line.strip() == "//" or line.startswith(("# STOCKHOLM", "#=GC RF")):
             yield line
         elif line.startswith("#=GS"):
-            if line.split(maxsplit=2)[1] in names:
+            if names.intersection(line.split(maxsplit=2)[1:2]):
                 yield line
         elif not line.startswith("#") and line.partition(" ")[0] in names:
             yield line
@@ -266,9 +269,9 @@ def deduplicate_stockholm(text: str) -> str:
     """A Stockholm text without the sequences that repeat an earlier one in the query's columns."""
     lines = text.splitlines()
     rows: dict[str, list[str]] = {}
-    for line in lines:
+    for number, line in enumerate(lines, start=1):
         if _is_row(line):
-            name, residues = line.split()
+            name, residues = _split_row(line, f"sto line {number}")
             rows.setdefault(name, []).append(residues)
     if not rows:
         raise InputError("sto: no sequence in it; is it a Stockholm alignment?")

@@ -86,6 +86,12 @@ def test_edits_of_an_empty_stockholm(edit):
         edit("# STOCKHOLM 1.0\n//\n")
 
 
+@pytest.mark.parametrize("edit", [convert_stockholm_to_a3m, deduplicate_stockholm])
+def test_edits_of_a_damaged_stockholm(edit):
+    with pytest.raises(InputError, match="sto line 7: expected a name and aligned residues"):
+        edit(STOCKHOLM.replace("hit   A.g", "hit"))
+
+
 def test_empty_columns_go_without_a_reference_line_too():
     assert remove_empty_columns_from_stockholm("q M-K\nh A-C\n//") == "q MK\nh AC\n//"
 
