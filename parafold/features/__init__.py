@@ -9,7 +9,7 @@ from parafold.features.labels import labels
 from parafold.features.multimer import chain_order
 from parafold.features.pad import bucket
 from parafold.features.pickles import read_features_pickle, write_features_pickle
-from parafold.features.raw import msa_features, no_templates, sequence_features
+from parafold.features.raw import msa_features, sequence_features
 from parafold.features.store import read_features, write_features
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
     "labels",
     "model_inputs",
     "msa_features",
-    "no_templates",
     "read_features",
     "read_features_pickle",
     "sequence_features",

@@ -11,6 +11,7 @@ import numpy as np
 from parafold.errors import FeaturesError
 from parafold.protein.alignment import species_id
 from parafold.protein.residue import HHBLITS_ID, RESTYPE_ORDER_WITH_X
+from parafold.templates import empty_templates
 
 if TYPE_CHECKING:
     from parafold.protein.alignment import Msa
@@ -75,18 +76,6 @@ def msa_features(msas: "Sequence[Msa]") -> Arrays:
     }
 
 
-def no_templates(length: int) -> Arrays:
-    """Template features of a chain that has none: zero rows of the shapes that templates have."""
-    return {
-        "template_aatype": np.zeros((0, length, 22), np.float32),
-        "template_all_atom_masks": np.zeros((0, length, 37), np.float32),
-        "template_all_atom_positions": np.zeros((0, length, 37, 3), np.float32),
-        "template_domain_names": np.zeros(0, "S1"),
-        "template_sequence": np.zeros(0, "S1"),
-        "template_sum_probs": np.zeros((0, 1), np.float32),
-    }
-
-
 def chain_features(
     sequence: str, description: str, msas: "Sequence[Msa]", templates: Mapping[str, np.ndarray] | None
 ) -> Arrays:
@@ -102,7 +91,7 @@ def chain_features(
                 f"alignment {number} has {len(query)} columns, its query {len(sequence)} residues; "
                 "search with this sequence again"
             )
-    found = {key: np.asarray(value) for key, value in (templates or no_templates(len(sequence))).items()}
+    found = {key: np.asarray(value) for key, value in (templates or empty_templates(len(sequence))).items()}
     return sequence_features(sequence, description) | msa_features(msas) | found
 
 

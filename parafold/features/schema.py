@@ -22,7 +22,7 @@ class _Spec:
 
     dtype: str
     axes: tuple[str | int, ...]
-    bounds: tuple[float, float] | None = None
+    bounds: tuple[int, int] | None = None
     required: bool = True
 
 
@@ -148,7 +148,8 @@ def check_values(where: str, kind: str, sequences: tuple[str, ...], arrays: Arra
     if (aatype != letters).any():
         raise FeaturesError(f"{where}: array aatype does not spell the sequence; {REBUILD}")
     for name, count in (("seq_length", len(letters)), ("num_alignments", len(arrays["msa"]))):
-        # A multimer counts its alignment before padding.
-        most = arrays[name].max()
-        if not (most <= count if kind == "multimer" else (arrays[name] == count).all()):
-            raise FeaturesError(f"{where}: array {name} says {most}, there are {count}; {REBUILD}")
+        said = arrays[name]
+        # A complex counts the rows of its alignment before padding.
+        fits = said <= count if (kind, name) == ("multimer", "num_alignments") else said == count
+        if not fits.all():
+            raise FeaturesError(f"{where}: array {name} says {said.max()}, there are {count}; {REBUILD}")

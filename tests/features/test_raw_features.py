@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from parafold.errors import FeaturesError
-from parafold.features import msa_features, no_templates, sequence_features
+from parafold.features import msa_features, sequence_features
 from parafold.features.raw import chain_features
 from parafold.protein.alignment import Msa
 from parafold.protein.residue import HHBLITS_TO_RESTYPE, RESTYPES_WITH_X_AND_GAP
+from parafold.templates import empty_templates
 
 
 def msa(*rows, descriptions=None, deletions=None):
@@ -59,6 +60,6 @@ def test_an_alignment_to_another_query():
 
 def test_a_chain_without_templates_has_empty_ones():
     features = chain_features("ACD", "", [msa("ACD")], None)
-    assert {name: array.shape for name, array in no_templates(3).items()} == {
+    assert {name: array.shape for name, array in empty_templates(3).items()} == {
         name: array.shape for name, array in features.items() if name.startswith("template_")
     }
