@@ -62,7 +62,7 @@ class Query:
         """The hits among some targets. Releases the interpreter lock while HMMER works.
 
         Raises:
-            SearchError: a target's name is not UTF-8.
+            SearchError: a target's name is not UTF-8, or HMMER ran out of memory or of number range.
         """
         pipeline = plan7.Pipeline(
             ALPHABET,
@@ -74,10 +74,14 @@ class Query:
             incdomE=MAX_DOMAIN_EVALUE,
         )
         # The pipeline sets the profile's length model for each target, so a thread needs its own copy.
-        hits = pipeline.search_hmm(self._profile.copy(), targets)
         length = len(self.sequence)
         try:
+            hits = pipeline.search_hmm(self._profile.copy(), targets)
             return [_hit(hit, length) for hit in hits.reported]
+        except (OverflowError, MemoryError) as error:
+            raise SearchError(
+                f"HMMER gave up on a query of {length} residues ({error}); split it, or search with fewer cpus"
+            ) from error
         except UnicodeDecodeError as error:
             raise SearchError(f"the name {error.object!r} is not UTF-8; rewrite it in plain ASCII") from error
 
