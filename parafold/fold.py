@@ -26,6 +26,7 @@ from parafold.prediction import RANDOM_NOTE, Prediction, label
 from parafold.protein.alignment import Msa, parse_a3m, to_a3m
 from parafold.protein.sequence import FoldInput
 from parafold.protein.sequence import chain_id as default_chain_id
+from parafold.templates import own_template
 
 Progress = Callable[[str], None]
 _ERROR_LOG = "error.log"
@@ -139,6 +140,12 @@ class _Target:
             self.kind = self.predictor.kind_for(len(self.target.chains))
 
     def run(self) -> Outcome:
+        """Do what is missing.
+
+        Raises any `ParafoldError`; what was finished before it stays.
+        """
+        if Path(self.name).name != self.name or self.name in ("", ".", ".."):
+            raise InputError(f"the target's name {self.name!r} cannot name a folder; give it another name")
         length = sum(map(len, self.sequences))
         limit = self.settings.max_length
         if limit is not None and length > limit:
@@ -159,7 +166,7 @@ class _Target:
         }
         ranking_key = digest([keys, list(keys)])
         # A run asks for every stage before it does anything: a finished folder is not touched.
-        todo = {"features": features_key, **keys, "ranking": ranking_key}
+        todo = {**self._msa_keys(), "features": features_key, **keys, "ranking": ranking_key}
         if self.settings.pickle:
             todo["pickles"] = ranking_key
         if self.manifest.complete and all(self.manifest.is_done(*item) for item in todo.items()):
@@ -191,24 +198,35 @@ class _Target:
             return digest(["features", _array_digests(self.target)])
         chains = [[chain.id, chain.sequence, chain.description] for chain in self.target.chains]
         templates = [[text, files.sha256_file(_template_file(text))] for text in self.settings.templates]
-        return digest(
-            [__version__, self.kind, chains, [self._msa_key(s) for s in _unique(self.sequences)], templates]
-        )
+        return digest([__version__, self.kind, chains, self._msa_keys(), templates])
 
     def _msa_key(self, sequence: str) -> str:
         if sequence in self.own_msas:
             return digest(["own", self.own_msas[sequence].digest])
         return digest([sequence, [_database_identity(database) for database in self.settings.databases]])
 
+    def _msa_keys(self) -> dict[str, str]:
+        """Stage -> key of each chain's alignments; features that came as a file have none."""
+        if isinstance(self.target, Features):
+            return {}
+        return {f"msas/{self._first_chain(s)}": self._msa_key(s) for s in _unique(self.sequences)}
+
+    def _first_chain(self, sequence: str) -> str:
+        assert isinstance(self.target, FoldInput)
+        return next(chain.id for chain in self.target.chains if chain.sequence == sequence)
+
     def _features(self, key: str) -> Features:
         path = self.folder / "features.safetensors"
-        if self.manifest.is_done("features", key):
+        done = self.manifest.is_done("features", key)
+        if done and all(self.manifest.is_done(*item) for item in self._msa_keys().items()):
             return read_features(path)
         seconds: dict[str, float] = {}
         if isinstance(self.target, Features):
             features = self.target
         else:
             msas = {sequence: self._msas(sequence, seconds) for sequence in _unique(self.sequences)}
+            if done:
+                return read_features(path)
             self.progress(f"{self.name}: features")
             with timed(seconds, "features"):
                 features = build(self.target, msas, self._templates(), self.kind)
@@ -219,9 +237,8 @@ class _Target:
     def _msas(self, sequence: str, seconds: dict[str, float]) -> dict[str, Msa]:
         """Database name -> alignment of one chain: the user's own, an earlier run's, or found now."""
         assert isinstance(self.target, FoldInput)
-        chain_id = next(chain.id for chain in self.target.chains if chain.sequence == sequence)
-        stage = f"msas/{chain_id}"
-        key = self._msa_key(sequence)
+        chain_id = self._first_chain(sequence)
+        stage, key = f"msas/{chain_id}", self._msa_key(sequence)
         folder = self.folder / "msas" / (chain_id if self.target.is_complex else "")
         if self.manifest.is_done(stage, key):
             seconds[stage] = self.manifest.details(stage)["seconds"]
@@ -252,8 +269,6 @@ class _Target:
     def _templates(self) -> dict[str, Any] | None:
         if not self.settings.templates:
             return None
-        from parafold.templates import own_template
-
         return {
             sequence: _joined([own_template(text, sequence) for text in self.settings.templates])
             for sequence in _unique(self.sequences)
