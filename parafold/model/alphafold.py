@@ -45,7 +45,9 @@ class AlphaFoldIteration(hk.Module):
         self.ctx = ctx
         self.multimer = config.global_config.multimer_mode
 
-    def __call__(self, ensemble: Batch, previous: Previous, key: PRNGKeyArray | None) -> tuple[Outputs, Batch]:
+    def __call__(
+        self, ensemble: Batch, previous: Previous, key: PRNGKeyArray | None
+    ) -> tuple[Outputs, Batch]:
         """Outputs by head, with `representations`, and the labels of the masked-MSA head.
 
         `ensemble` has a leading ensemble axis for a monomer and none for a multimer, whose elements differ
@@ -82,9 +84,7 @@ class AlphaFoldIteration(hk.Module):
         self, ensemble: Batch, first: Batch, previous: Batch, key: PRNGKeyArray | None
     ) -> tuple[Batch, Batch]:
         """Mean over the ensemble. The MSA itself is the first element's (monomer) or the last's (multimer)."""
-        evoformer = Evoformer(
-            self.config.embeddings_and_evoformer, self.ctx, multimer=self.multimer
-        )
+        evoformer = Evoformer(self.config.embeddings_and_evoformer, self.ctx, multimer=self.multimer)
         size = self.config.num_ensemble_eval if self.multimer else next(iter(ensemble.values())).shape[0]
 
         def element(index, key):
@@ -118,7 +118,9 @@ class Recycling(hk.Module):
         self.config = config
         self.ctx = ctx
 
-    def __call__(self, batch: Batch, *, num_recycles: Int[Array, ""] | int | None = None) -> tuple[Outputs, Batch]:
+    def __call__(
+        self, batch: Batch, *, num_recycles: Int[Array, ""] | int | None = None
+    ) -> tuple[Outputs, Batch]:
         """All outputs of the last pass, `num_recycles` done, and the masked-MSA labels."""
         config = self.config
         multimer = config.global_config.multimer_mode
@@ -140,7 +142,9 @@ class Recycling(hk.Module):
 
         def unfinished(carry):
             index, previous, alpha_carbons, _ = carry
-            moved = _distance_change(alpha_carbons, _alpha_carbons(previous.positions), _seq_mask(batch, multimer))
+            moved = _distance_change(
+                alpha_carbons, _alpha_carbons(previous.positions), _seq_mask(batch, multimer)
+            )
             tolerance = config.recycle_early_stop_tolerance
             return (index < limit) & ((index == 0) | (moved > tolerance))
 
@@ -156,10 +160,15 @@ class Recycling(hk.Module):
 
 def _ensemble(batch: Batch, index: Int[Array, ""], config: ml_collections.ConfigDict) -> Batch:
     """The ensemble of pass `index`: its slice of the leading axis, or all of it in every pass."""
-    total = batch["aatype"].shape[0]
-    size = total // (config.num_recycle + 1) if config.resample_msa_in_recycling else total
-    if size == total:
+    total, passes = batch["aatype"].shape[0], config.num_recycle + 1
+    if passes == 1 or not config.resample_msa_in_recycling or hk.running_init():
         return batch
+    if total % passes:
+        raise FeaturesError(
+            f"features: leading axis {total} is not num_ensemble * {passes} (num_recycle + 1); "
+            "make them with this model's configuration"
+        )
+    size = total // passes
     return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, index * size, size), batch)
 
 
@@ -295,9 +304,11 @@ class AlphaFold:
         batch = model_arrays(features)
         missing = {"aatype", "seq_mask", "residue_index"} - set(batch)
         if missing:
-            raise FeaturesError(f"features: {', '.join(sorted(missing))} missing; make them with model_inputs")
+            raise FeaturesError(
+                f"features: {', '.join(sorted(missing))} missing; make them with model_inputs"
+            )
         forward = hk.transform(lambda x: self._forward(x, is_training=is_training, compute_loss=compute_loss))
-        return forward.apply(params, _key(rng), batch)
+        return forward.apply(jax.tree.map(jnp.asarray, params), _key(rng), batch)
 
 
 def _key(rng: int | PRNGKeyArray) -> PRNGKeyArray:

@@ -6,7 +6,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import ml_collections
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Num, PRNGKeyArray, Shaped
 
 from parafold.model import all_atom
 from parafold.model.context import Context
@@ -25,16 +25,6 @@ def extra_msa_features(batch: Batch) -> Float[Array, "e r 25"]:
     return jnp.concatenate(
         [types, batch["extra_has_deletion"][..., None], batch["extra_deletion_value"][..., None]], axis=-1
     )
-
-
-class _RelativeEncoding(hk.Module):
-    """The multimer's relative positions live in a submodule of this name."""
-
-    def __init__(self):
-        super().__init__(name="~_relative_encoding")
-
-    def __call__(self, channels: int, num_input: int):
-        return Linear(channels, name="position_activations").parameters((num_input,))
 
 
 class Evoformer(hk.Module):
@@ -161,34 +151,51 @@ class Evoformer(hk.Module):
 
     @hk.transparent
     def _relative_positions(self, batch: Batch) -> Float[Array, "i r c_z"]:
-        """Suppl. Alg. 4 and 5; with chains also whether the chains and their sequences are the same."""
-        c, shard = self.config, self.ctx.seams.shard
+        """Suppl. Alg. 4 and 5: clipped sequence distance."""
+        if self.multimer:
+            return self._relative_encoding(batch)
+        reach = self.config.max_relative_feature
+        weights, bias = Linear(self.config.pair_channel, name="pair_activiations").parameters(
+            (2 * reach + 1,)
+        )
+        i, j = self._rows_and_columns(batch["residue_index"])
+        return weights[_clipped(i - j, reach)] + bias
 
-        def rows_and_columns(name):
-            return shard(batch[name], axis=0)[:, None], batch[name]
+    def _relative_encoding(self, batch: Batch) -> Float[Array, "i r c_z"]:
+        """The multimer's: also whether chains, and their sequences, are the same.
 
-        i, j = rows_and_columns("residue_index")
-        reach = c.max_relative_idx if self.multimer else c.max_relative_feature
-        offset = jnp.clip(i - j + reach, 0, 2 * reach).astype(jnp.int32)
-        if not self.multimer:
-            weights, bias = Linear(c.pair_channel, name="pair_activiations").parameters((2 * reach + 1,))
-            return weights[offset] + bias
-
-        num_input = 2 * reach + 1
+        The checkpoints hold the name of this method.
+        """
+        c, reach = self.config, self.config.max_relative_idx
+        num_offset, num_chain = 2 * reach + 1, 0
         if c.use_chain_relative:
-            num_input += 1 + 1 + 2 * c.max_relative_chain + 2
-        weights, bias = _RelativeEncoding()(c.pair_channel, num_input)
+            num_offset, num_chain = num_offset + 1, 1 + 2 * c.max_relative_chain + 2
+        layer = Linear(c.pair_channel, name="position_activations")
+        weights, bias = layer.parameters((num_offset + num_chain,))
+        i, j = self._rows_and_columns(batch["residue_index"])
+        offset = _clipped(i - j, reach)
         if not c.use_chain_relative:
             return weights[offset] + bias
-        offset_w, entity_w, chain_w = jnp.split(weights, [2 * reach + 2, 2 * reach + 3])
-        asym_i, asym_j = rows_and_columns("asym_id")
-        entity_i, entity_j = rows_and_columns("entity_id")
-        sym_i, sym_j = rows_and_columns("sym_id")
-        offset = jnp.where(asym_i == asym_j, offset, 2 * reach + 1)
+        offset_w, entity_w, chain_w = jnp.split(weights, [num_offset, num_offset + 1])
+        asym_i, asym_j = self._rows_and_columns(batch["asym_id"])
+        entity_i, entity_j = self._rows_and_columns(batch["entity_id"])
+        sym_i, sym_j = self._rows_and_columns(batch["sym_id"])
+        offset = jnp.where(asym_i == asym_j, offset, num_offset - 1)
         same_entity = entity_i == entity_j
-        chain = jnp.clip(sym_i - sym_j + c.max_relative_chain, 0, 2 * c.max_relative_chain)
-        chain = jnp.where(same_entity, chain, 2 * c.max_relative_chain + 1).astype(jnp.int32)
+        chain = jnp.where(
+            same_entity, _clipped(sym_i - sym_j, c.max_relative_chain), 2 * c.max_relative_chain + 1
+        )
         return offset_w[offset] + same_entity[..., None] * entity_w + chain_w[chain] + bias
+
+    @hk.transparent
+    def _rows_and_columns(self, x: Shaped[Array, "r"]) -> tuple[Shaped[Array, "i 1"], Shaped[Array, "r"]]:
+        """This device's rows and all columns, ready to be compared pairwise."""
+        return self.ctx.seams.shard(x, axis=0)[:, None], x
+
+
+def _clipped(difference: Num[Array, "i r"], reach: int) -> Int[Array, "i r"]:
+    """Index of a difference clipped to [-reach, reach]."""
+    return jnp.clip(difference + reach, 0, 2 * reach).astype(jnp.int32)
 
 
 def _templates(batch: Batch, *, multimer: bool) -> Batch:

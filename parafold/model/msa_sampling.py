@@ -105,9 +105,7 @@ def _sequence_features(msa: Int[Array, "s r"], deletions: Float[Array, "s r"]) -
     return [jax.nn.one_hot(msa, 23), has_deletion, _deletion_value(deletions)]
 
 
-def sample_msa(
-    key: PRNGKeyArray, batch: dict[str, Array], config: ml_collections.ConfigDict
-) -> SampledMsa:
+def sample_msa(key: PRNGKeyArray, batch: dict[str, Array], config: ml_collections.ConfigDict) -> SampledMsa:
     """Choose cluster centres, mask them and summarize the rest (suppl. sections 1.2.6 and 1.2.7).
 
     Args:

@@ -34,7 +34,9 @@ def load_npz(path: str | Path, model: AlphaFold) -> Params:
         with np.load(path, allow_pickle=False) as file:
             flat = {name: file[name] for name in file.files}
     except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file; `parafold weights fetch` downloads the published ones") from None
+        raise WeightsError(
+            f"{path}: no such file; `parafold weights fetch` downloads the published ones"
+        ) from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path}: not a parameter file in npz format ({error}); fetch it again") from None
     check_parameters({name: value.shape for name, value in flat.items()}, model, source=str(path))
@@ -67,7 +69,9 @@ def check_parameters(shapes: dict[str, tuple[int, ...]], model: AlphaFold, *, so
         if names
     ]
     if found:
-        raise WeightsError(f"{source} does not fit {model.name}: {'; '.join(found)}; choose the model it is for")
+        raise WeightsError(
+            f"{source} does not fit {model.name}: {'; '.join(found)}; choose the model it is for"
+        )
 
 
 def random_params(model: AlphaFold, seed: int = 0) -> Params:
@@ -103,7 +107,10 @@ def _tiny_features(model: AlphaFold) -> dict[str, np.ndarray]:
         "true_msa": zeros(rows, length, dtype=np.int32),
         **{name: zeros(rows, length) for name in ("msa_mask", "bert_mask")},
         "extra_msa": zeros(rows, length, dtype=np.int32),
-        **{name: zeros(rows, length) for name in ("extra_msa_mask", "extra_has_deletion", "extra_deletion_value")},
+        **{
+            name: zeros(rows, length)
+            for name in ("extra_msa_mask", "extra_has_deletion", "extra_deletion_value")
+        },
         "atom14_atom_exists": zeros(length, 14),
         "atom37_atom_exists": zeros(length, 37),
         "residx_atom14_to_atom37": zeros(length, 14, dtype=np.int32),

@@ -19,7 +19,12 @@ Batch = dict[str, Array]
 
 
 def distance_bin(
-    positions: Float[Array, "r 3"], rows: Float[Array, "i 3"], *, num_bins: int, min_bin: float, max_bin: float
+    positions: Float[Array, "r 3"],
+    rows: Float[Array, "i 3"],
+    *,
+    num_bins: int,
+    min_bin: float,
+    max_bin: float,
 ) -> Int[Array, "i r"]:
     """Distance bin of each pair counted from 1; 0 below `min_bin`; the last bin has no upper end. Å."""
     lower = jnp.square(jnp.linspace(min_bin, max_bin, num_bins))
@@ -61,9 +66,7 @@ class SingleTemplateEmbedding(hk.Module):
             pair, buffer = carry
             return pair_stack(pair, pair_mask, buffer, stack, ctx, attention_first=not self.multimer)
 
-        act, _ = _run_stack(
-            block, (act, buffer), stack.num_block, multimer=self.multimer, remat=ctx.remat
-        )
+        act, _ = _run_stack(block, (act, buffer), stack.num_block, multimer=self.multimer, remat=ctx.remat)
         return LayerNorm(name="output_layer_norm")(act)
 
     @hk.transparent
@@ -76,7 +79,8 @@ class SingleTemplateEmbedding(hk.Module):
         weights, bias = layer.parameters((bins.num_bins + 1 + 22 + 22 + 3 + 1,))
         # Rows: distance bins, pseudo-beta mask, type of j, type of i, (unit vector: always 0), backbone mask.
         dgram_w, beta_w, column_w, row_w, _, backbone_w = jnp.split(
-            weights, [bins.num_bins, bins.num_bins + 1, bins.num_bins + 23, bins.num_bins + 45, bins.num_bins + 48]
+            weights,
+            [bins.num_bins, bins.num_bins + 1, bins.num_bins + 23, bins.num_bins + 45, bins.num_bins + 48],
         )
         _, backbone_mask = all_atom.backbone_rigids(template["positions"], template["mask"])
         beta, beta_mask = template["pseudo_beta"], template["pseudo_beta_mask"]
@@ -143,9 +147,7 @@ def _run_stack(block, carry, num_block: int, *, multimer: bool, remat: bool):
 
     class TemplatePairStack(hk.Module):
         def __call__(self, carry):
-            return layer_stack(
-                block, carry, num_layers=num_block, name="__layer_stack_no_state", remat=remat
-            )
+            return layer_stack(block, carry, num_layers=num_block, name="__layer_stack_no_state", remat=remat)
 
     return TemplatePairStack(name="template_pair_stack")(carry)
 
@@ -196,7 +198,10 @@ class TemplateEmbedding(hk.Module):
 
     @hk.transparent
     def _attend(
-        self, pair: Float[Array, "i r c_z"], embedded: Float[Array, "t i r c_t"], template_mask: Float[Array, "t"]
+        self,
+        pair: Float[Array, "i r c_z"],
+        embedded: Float[Array, "t i r c_t"],
+        template_mask: Float[Array, "t"],
     ) -> Float[Array, "i r c_z"]:
         config, channels, dtype = self.config.attention, pair.shape[-1], self.ctx.compute_dtype
         attend = Attention(

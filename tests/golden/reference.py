@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -42,3 +43,8 @@ def relative_error(got, want) -> float:
         return 0.0
     scale = max(float(np.sqrt(np.mean(want**2))), 1e-3)
     return float(np.max(np.abs(got - want))) / scale
+
+
+def gradient_direction(path: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The fixed random direction on which the reference projects a gradient leaf."""
+    return np.random.default_rng(zlib.crc32(path.encode()) + 777).standard_normal(shape)
