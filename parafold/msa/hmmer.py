@@ -80,7 +80,7 @@ class Query:
             return [_hit(hit, length) for hit in hits.reported]
         except (OverflowError, MemoryError) as error:
             raise SearchError(
-                f"HMMER gave up on a query of {length} residues ({error}); split it, or search with fewer cpus"
+                f"HMMER gave up on a query of {length} residues ({error}); split it or use fewer cpus"
             ) from error
         except UnicodeDecodeError as error:
             raise SearchError(f"the name {error.object!r} is not UTF-8; rewrite it in plain ASCII") from error
