@@ -1,3 +1,4 @@
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -53,6 +54,18 @@ def test_uniprot_pairs_and_does_nothing_else():
     assert features.arrays["num_alignments"] == 2
     assert features.arrays["msa_mask"].sum() == 2 * len(features)
     assert build(target(A), found).arrays["num_alignments"][0] == 1
+
+
+def test_the_first_50000_rows_of_uniprot_are_paired():
+    # Only the last row of the long alignment has the partner's species.
+    letters = itertools.product("ACDEFGHIKL", repeat=5)
+    rows = ["WWWWW"] + ["".join(next(letters)) for _ in range(50_000)]
+    partner = Msa([B, "MNPQRSS"], np.zeros((2, 7), np.int32), ["query", "tr|A0A0000002|A0A0000002_YEAST"])
+    for count, pairs in ((50_000, 2), (50_001, 1)):
+        descriptions = [""] * (count - 1) + ["tr|A0A0000001|A0A0000001_YEAST"]
+        long = Msa(rows[:count], np.zeros((count, 5), np.int32), descriptions)
+        features = build(target("WWWWW", B), {"WWWWW": {"uniprot": long}, B: {"uniprot": partner}})
+        assert features.arrays["num_alignments"] == pairs
 
 
 def test_without_uniprot_the_other_alignments_are_paired():
@@ -112,6 +125,7 @@ def test_padded_multimer():
     for name, array in exact.items():
         assert array.dtype in (np.int32, np.float32), name
         assert inputs[name].dtype == array.dtype
+        assert inputs[name].shape == tuple({17: 32, 512: 600}.get(size, size) for size in array.shape), name
         part = inputs[name][tuple(slice(size) for size in array.shape)]
         np.testing.assert_array_equal(part, array, err_msg=name)
         assert inputs[name].sum() == pytest.approx(array.sum(), rel=1e-6), f"{name}: padding is not zero"

@@ -180,6 +180,14 @@ def test_an_array_that_does_not_fit_its_digest(written, tmp_path):
         read_features(path)
 
 
+def test_a_header_that_does_not_fit_its_digest(written, tmp_path):
+    content = written[1].read_bytes()
+    assert content.count(b'\\"name\\": \\"t\\"') == 1
+    (tmp_path / "x").write_bytes(content.replace(b'\\"name\\": \\"t\\"', b'\\"name\\": \\"u\\"'))
+    with pytest.raises(FeaturesError, match="header does not fit its digest"):
+        read_features(tmp_path / "x")
+
+
 def test_arrays_that_contradict_the_sequence(tmp_path):
     original = features(A)
     for change, words in [

@@ -86,6 +86,17 @@ def test_extra_rows_are_all_the_others_where_they_fit(raw):
         assert sorted(rows) == list(range(ROWS))
 
 
+def test_extra_rows_are_cropped_at_random():
+    rng = np.random.default_rng(2)
+    features = {"extra_msa": np.arange(10)[:, None], "extra_msa_row_mask": np.arange(10)}
+    times = np.zeros((4, 10))  # by place and row
+    for _ in range(4000):
+        cropped = sample.crop_extra_msa(features, 4, rng)
+        np.testing.assert_array_equal(cropped["extra_msa"][:, 0], cropped["extra_msa_row_mask"])
+        times[np.arange(4), cropped["extra_msa_row_mask"]] += 1
+    assert (np.abs(times - 400) < 5 * np.sqrt(4000 * 0.1 * 0.9)).all()
+
+
 def masked(replace=0.15, **probabilities):
     """A large alignment of K whose profile says half K, half W."""
     config = SimpleNamespace(**({"profile_prob": 0.1, "same_prob": 0.1, "uniform_prob": 0.1} | probabilities))
