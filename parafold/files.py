@@ -9,6 +9,9 @@ from pathlib import Path
 
 from parafold.errors import OutputError
 
+# Names of files that are still being written; after a killed run, litter.
+UNFINISHED = ".part-*~"
+
 _REMEDIES = {
     errno.ENOSPC: ("the disk is full", "free some space or choose another folder"),
     errno.EDQUOT: ("the disk quota is used up", "free some space or choose another folder"),

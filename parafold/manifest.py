@@ -97,9 +97,11 @@ class Manifest:
         return self._content["stages"][stage]["details"]
 
     def reopen(self) -> None:
-        """Take away the final name before anything in the folder changes."""
+        """Take away the final name before anything in the folder changes, and the litter of a killed run."""
         try:
             (self.folder / NAME).unlink(missing_ok=True)
+            for unfinished in self.folder.rglob(files.UNFINISHED):
+                unfinished.unlink(missing_ok=True)
         except OSError as error:
             raise files.output_error(self.folder / NAME, error) from error
         self._write(PARTIAL)
