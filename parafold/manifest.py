@@ -107,7 +107,7 @@ class Manifest:
         self._write(PARTIAL)
 
     def record(self, stage: str, key: str, paths: Iterable[Path], details: Mapping[str, Any]) -> None:
-        """Note a finished stage with the files it wrote; what only an earlier version of it wrote goes away."""
+        """Note a finished stage with the files it wrote; what only an earlier one wrote goes away."""
         earlier = self._content["stages"].get(stage, {"files": {}})["files"]
         self._content["stages"][stage] = {
             "key": key,
