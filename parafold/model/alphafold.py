@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 import haiku as hk
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from parafold.errors import FeaturesError
 from parafold.model import heads, losses
-from parafold.model.config import apply_overrides, model_config
+from parafold.model.config import Config, apply_overrides, model_config
 from parafold.model.context import Context
 from parafold.model.embedders import Evoformer
 from parafold.model.params import Params, load_npz
@@ -39,7 +38,7 @@ class Previous(NamedTuple):
 class AlphaFoldIteration(hk.Module):
     """Suppl. Alg. 2, one pass: averaged representations of the ensemble, then the structure and the heads."""
 
-    def __init__(self, config: ml_collections.ConfigDict, ctx: Context):
+    def __init__(self, config: Config, ctx: Context):
         super().__init__(name="alphafold_iteration")
         self.config = config
         self.ctx = ctx
@@ -83,7 +82,7 @@ class AlphaFoldIteration(hk.Module):
     def _representations(
         self, ensemble: Batch, first: Batch, previous: Batch, key: PRNGKeyArray | None
     ) -> tuple[Batch, Batch]:
-        """Mean over the ensemble. The MSA itself is the first element's (monomer) or the last's (multimer)."""
+        """Mean over the ensemble, but the MSA of its first element (monomer) or its last (multimer)."""
         evoformer = Evoformer(self.config.embeddings_and_evoformer, self.ctx, multimer=self.multimer)
         size = self.config.num_ensemble_eval if self.multimer else next(iter(ensemble.values())).shape[0]
 
@@ -113,7 +112,7 @@ class AlphaFoldIteration(hk.Module):
 class Recycling(hk.Module):
     """Suppl. Alg. 30, inference with recycling, and Alg. 31, training: only the last pass has a gradient."""
 
-    def __init__(self, config: ml_collections.ConfigDict, ctx: Context):
+    def __init__(self, config: Config, ctx: Context):
         super().__init__(name="alphafold")
         self.config = config
         self.ctx = ctx
@@ -158,7 +157,7 @@ class Recycling(hk.Module):
         return out, labels
 
 
-def _ensemble(batch: Batch, index: Int[Array, ""], config: ml_collections.ConfigDict) -> Batch:
+def _ensemble(batch: Batch, index: Int[Array, ""], config: Config) -> Batch:
     """The ensemble of pass `index`: its slice of the leading axis, or all of it in every pass."""
     total, passes = batch["aatype"].shape[0], config.num_recycle + 1
     if passes == 1 or not config.resample_msa_in_recycling or hk.running_init():
@@ -172,7 +171,7 @@ def _ensemble(batch: Batch, index: Int[Array, ""], config: ml_collections.Config
     return jax.tree.map(lambda x: jax.lax.dynamic_slice_in_dim(x, index * size, size), batch)
 
 
-def _seq_mask(batch: Batch, multimer: bool) -> Float[Array, "r"]:
+def _seq_mask(batch: Batch, multimer: bool) -> Float[Array, " r"]:
     return batch["seq_mask"] if multimer else batch["seq_mask"][0]
 
 
@@ -180,7 +179,7 @@ def _alpha_carbons(positions: Float[Array, "r 37 3"]) -> Float[Array, "r 3"]:
     return positions[:, ATOM_ORDER["CA"]]
 
 
-def _zeros(batch: Batch, config: ml_collections.ConfigDict, ctx: Context, multimer: bool) -> Previous:
+def _zeros(batch: Batch, config: Config, ctx: Context, multimer: bool) -> Previous:
     """What the first pass receives."""
     length = _seq_mask(batch, multimer).shape[0]
     dtype = ctx.residual_dtype
@@ -202,7 +201,7 @@ def _previous(out: Outputs, ctx: Context) -> Previous:
 
 
 def _distance_change(
-    old: Float[Array, "r 3"], new: Float[Array, "r 3"], mask: Float[Array, "r"]
+    old: Float[Array, "r 3"], new: Float[Array, "r 3"], mask: Float[Array, " r"]
 ) -> Float[Array, ""]:
     """Root mean square change of all pairwise distances, Å."""
 
@@ -227,7 +226,7 @@ class AlphaFold:
 
     def __init__(
         self,
-        model: str | ml_collections.ConfigDict,
+        model: str | Config,
         overrides: Mapping[str, Any] | None = None,
         *,
         seams: Seams | None = None,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import haiku as hk
 import jax
 import jax.numpy as jnp
-import ml_collections
 from jaxtyping import Array, Float
 
 from parafold.kernels.attention import attention
 from parafold.model import blocks
+from parafold.model.config import Config
 from parafold.model.context import Context
 from parafold.model.primitives import LayerNorm, dropout, initializer, masked_mean
 
@@ -142,7 +142,7 @@ class MSARowAttentionWithPairBias(hk.Module):
 
     def __init__(
         self,
-        config: ml_collections.ConfigDict,
+        config: Config,
         ctx: Context,
         name: str = "msa_row_attention_with_pair_bias",
     ):
@@ -173,7 +173,7 @@ class MSAColumnAttention(hk.Module):
 
     def __init__(
         self,
-        config: ml_collections.ConfigDict,
+        config: Config,
         ctx: Context,
         *,
         is_global: bool = False,

@@ -77,7 +77,7 @@ def alternative_naming_is_better(
     alternative: Float[Array, "r 14 3"],
     mask: Float[Array, "r 14"],
     is_ambiguous: Float[Array, "r 14"],
-) -> Float[Array, "r"]:
+) -> Float[Array, " r"]:
     """Suppl. Alg. 26, lines 1-5: 1 where swapping ambiguous names brings the truth closer to the prediction.
 
     Args:

@@ -14,6 +14,9 @@ import ml_collections
 
 from parafold.errors import InputError
 
+# A section of an ml_collections.ConfigDict, whose attributes a type checker cannot know.
+Config = Any
+
 _MONOMERS = tuple(f"model_{i}" for i in range(1, 6))
 _MULTIMERS = tuple(f"model_{i}_multimer" for i in range(1, 6))
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import jax.numpy as jnp
-import ml_collections
+from jax.typing import DTypeLike
 
 from parafold.errors import InputError
+from parafold.model.config import Config
 from parafold.model.primitives import final_init
 from parafold.model.seams import Seams
 
@@ -35,8 +36,8 @@ class Context:
     """
 
     seams: Seams
-    residual_dtype: jnp.dtype
-    compute_dtype: jnp.dtype
+    residual_dtype: DTypeLike
+    compute_dtype: DTypeLike
     final_init: str
     is_training: bool
     dropout: bool
@@ -44,7 +45,7 @@ class Context:
     block_size: int
 
     @classmethod
-    def of(cls, gc: ml_collections.ConfigDict, *, seams: Seams | None = None, is_training: bool = False):
+    def of(cls, gc: Config, *, seams: Seams | None = None, is_training: bool = False):
         """Context for a `model.global_config` section.
 
         Raises:

@@ -1,14 +1,14 @@
-"""From features and the previous pass to the first MSA and pair representations, and through the Evoformer."""
+"""From features and the previous pass to the representations: embedders, templates and both stacks."""
 
 from __future__ import annotations
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
-import ml_collections
 from jaxtyping import Array, Float, Int, Num, PRNGKeyArray, Shaped
 
 from parafold.model import all_atom
+from parafold.model.config import Config
 from parafold.model.context import Context
 from parafold.model.evoformer import evoformer_stack
 from parafold.model.msa_sampling import SampledMsa, sample_msa
@@ -33,7 +33,7 @@ class Evoformer(hk.Module):
     One pass for one ensemble element.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict, ctx: Context, *, multimer: bool):
+    def __init__(self, config: Config, ctx: Context, *, multimer: bool):
         super().__init__(name="evoformer")
         self.config = config
         self.ctx = ctx
@@ -188,7 +188,7 @@ class Evoformer(hk.Module):
         return offset_w[offset] + same_entity[..., None] * entity_w + chain_w[chain] + bias
 
     @hk.transparent
-    def _rows_and_columns(self, x: Shaped[Array, "r"]) -> tuple[Shaped[Array, "i 1"], Shaped[Array, "r"]]:
+    def _rows_and_columns(self, x: Shaped[Array, " r"]) -> tuple[Shaped[Array, "i 1"], Shaped[Array, " r"]]:
         """This device's rows and all columns, ready to be compared pairwise."""
         return self.ctx.seams.shard(x, axis=0)[:, None], x
 

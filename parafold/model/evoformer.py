@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import haiku as hk
-import ml_collections
 from jaxtyping import Array, Float
 
 from parafold.model.attention import MSAColumnAttention, MSARowAttentionWithPairBias
+from parafold.model.config import Config
 from parafold.model.context import Context
 from parafold.model.outer_product_mean import OuterProductMean
 from parafold.model.primitives import layer_stack
 from parafold.model.transition import Transition
-from parafold.model.triangle import TriangleAttention, TriangleMultiplication, workspace
+from parafold.model.triangle import TriangleAttention, TriangleMultiplication
 
 
 class Activations(NamedTuple):
@@ -28,7 +27,7 @@ def pair_stack(
     pair: Float[Array, "r r c"],
     mask: Float[Array, "r r"],
     buffer: Float[Array, "c r r"] | None,
-    config: ml_collections.ConfigDict,
+    config: Config,
     ctx: Context,
     *,
     attention_first: bool = False,
@@ -68,7 +67,7 @@ def evoformer_block(
     activations: Activations,
     msa_mask: Float[Array, "s r"],
     pair_mask: Float[Array, "r r"],
-    config: ml_collections.ConfigDict,
+    config: Config,
     ctx: Context,
     *,
     is_extra_msa: bool,
@@ -102,7 +101,7 @@ def evoformer_stack(
     buffer: Float[Array, "c r r"] | None,
     msa_mask: Float[Array, "s r"],
     pair_mask: Float[Array, "r r"],
-    config: ml_collections.ConfigDict,
+    config: Config,
     ctx: Context,
     *,
     num_block: int,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import haiku as hk
 import jax
 import jax.numpy as jnp
-import ml_collections
 from jaxtyping import Array, Float
 
+from parafold.model.config import Config
 from parafold.model.context import Context
 from parafold.model.primitives import LayerNorm, Linear
 
@@ -17,7 +17,7 @@ class _Head(hk.Module):
 
     published_name: str
 
-    def __init__(self, config: ml_collections.ConfigDict, ctx: Context):
+    def __init__(self, config: Config, ctx: Context):
         super().__init__(name=self.published_name)
         self.config = config
         self.ctx = ctx
@@ -62,7 +62,7 @@ class ExperimentallyResolvedHead(_Head):
 
 
 class PredictedLDDTHead(_Head):
-    """Suppl. Alg. 29: per-residue lDDT-Cα."""
+    """Suppl. Alg. 29: per-residue lDDT of the CA atoms."""
 
     published_name = "predicted_lddt_head"
 

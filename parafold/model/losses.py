@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from parafold.model import all_atom
 from parafold.model.comparison import alternative_naming_is_better, frame_aligned_point_error, lddt
+from parafold.model.config import Config
 from parafold.model.primitives import masked_mean
 from parafold.model.rigid import Rigid
 from parafold.model.violations import Atoms, structural_violations, violation_loss, violation_metrics
@@ -23,8 +24,6 @@ from parafold.protein import residue
 
 Batch = Mapping[str, Array]
 Outputs = dict[str, Any]
-# ml_collections.ConfigDict, whose attributes a type checker cannot know.
-Config = Any
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,13 @@ class Targets:
     """
 
     backbone: Rigid
-    backbone_mask: Float[Array, "r"]
+    backbone_mask: Float[Array, " r"]
     frames: Rigid
     frames_mask: Float[Array, "r 8"]
     atoms: Float[Array, "r 14 3"]
     atoms_mask: Float[Array, "r 14"]
     alternative_atoms_mask: Float[Array, "r 14"]
-    alternative_naming: Float[Array, "r"]
+    alternative_naming: Float[Array, " r"]
     chi: Float[Array, "r 4"]
     chi_mask: Float[Array, "r 4"]
 
@@ -159,7 +158,7 @@ def _sidechain_fape(sidechains: Mapping[str, Array], targets: Targets, config: C
 
 
 def _torsion_loss(
-    sidechains: Mapping[str, Array], targets: Targets, aatype: Int[Array, "r"], seq_mask: Float[Array, "r"]
+    sidechains: Mapping[str, Array], targets: Targets, aatype: Int[Array, " r"], seq_mask: Float[Array, " r"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Suppl. Alg. 27, torsion angle loss: of the chi angles, and of the lengths before normalization."""
     chi = sidechains["angles_sin_cos"][:, :, 3:]

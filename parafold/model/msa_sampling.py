@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from parafold.model.config import Config
 from parafold.model.primitives import masked_mean
 
 NUM_TYPES = 22  # 20 amino acids, unknown, gap
@@ -54,7 +54,7 @@ def _mask_residues(
     msa: Int[Array, "s r"],
     mask: Float[Array, "s r"],
     profile: Float[Array, "r 22"],
-    config: ml_collections.ConfigDict,
+    config: Config,
 ) -> tuple[Int[Array, "s r"], Float[Array, "s r"]]:
     """BERT-style corruption: the MSA with some residues replaced, and where."""
     _, position_key, replacement_key = jax.random.split(key, 3)
@@ -105,7 +105,7 @@ def _sequence_features(msa: Int[Array, "s r"], deletions: Float[Array, "s r"]) -
     return [jax.nn.one_hot(msa, 23), has_deletion, _deletion_value(deletions)]
 
 
-def sample_msa(key: PRNGKeyArray, batch: dict[str, Array], config: ml_collections.ConfigDict) -> SampledMsa:
+def sample_msa(key: PRNGKeyArray, batch: dict[str, Array], config: Config) -> SampledMsa:
     """Choose cluster centres, mask them and summarize the rest (suppl. sections 1.2.6 and 1.2.7).
 
     Args:

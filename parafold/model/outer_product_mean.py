@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import haiku as hk
 import jax.numpy as jnp
-import ml_collections
 from jaxtyping import Array, Float
 
 from parafold.model import blocks
+from parafold.model.config import Config
 from parafold.model.context import Context
 from parafold.model.primitives import LayerNorm, Linear, dropout, initializer
 
@@ -15,7 +15,7 @@ from parafold.model.primitives import LayerNorm, Linear, dropout, initializer
 class OuterProductMean(hk.Module):
     """Suppl. Alg. 10."""
 
-    def __init__(self, config: ml_collections.ConfigDict, ctx: Context, name: str = "outer_product_mean"):
+    def __init__(self, config: Config, ctx: Context, name: str = "outer_product_mean"):
         super().__init__(name=name)
         self.config = config
         self.ctx = ctx

@@ -12,6 +12,7 @@ from typing import TypeVar
 import haiku as hk
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 Carry = TypeVar("Carry")
@@ -78,7 +79,7 @@ class LayerNorm(hk.Module):
         super().__init__(name=name)
         self.fast_variance = fast_variance
 
-    def __call__(self, x: Float[Array, "... c"], dtype: jnp.dtype | None = None) -> Float[Array, "... c"]:
+    def __call__(self, x: Float[Array, "... c"], dtype: DTypeLike | None = None) -> Float[Array, "... c"]:
         channels = x.shape[-1]
         scale = hk.get_parameter("scale", (channels,), jnp.float32, hk.initializers.Constant(1.0))
         offset = hk.get_parameter("offset", (channels,), jnp.float32, hk.initializers.Constant(0.0))
@@ -104,7 +105,7 @@ def dropout(x: Float[Array, "..."], rate: float, *, shared_axis: int | None = No
 def masked_mean(
     mask: Float[Array, "..."], value: Float[Array, "..."], axis=None, eps: float = 1e-10
 ) -> Float[Array, "..."]:
-    """Mean of `value` where `mask` is set; `mask` broadcasts against `value` (size-1 dimensions count fully)."""
+    """Mean of `value` where `mask` is set; a dimension of size 1 in `mask` counts in full."""
     axes = range(value.ndim) if axis is None else [axis] if isinstance(axis, int) else axis
     axes = tuple(a % value.ndim for a in axes)
     repeats = math.prod(value.shape[a] for a in axes if mask.shape[a] == 1)

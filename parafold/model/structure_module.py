@@ -16,12 +16,10 @@ from jaxtyping import Array, Float, Int, Num
 from parafold.model import all_atom
 from parafold.model.blocks import fill
 from parafold.model.comparison import distance
+from parafold.model.config import Config
 from parafold.model.context import Context
 from parafold.model.primitives import LayerNorm, Linear, dropout
 from parafold.model.rigid import Rigid, sum_terms
-
-# ml_collections.ConfigDict, whose attributes a type checker cannot know.
-Config = Any
 
 _MASKED_LOGIT = -1e5
 # Arrays of the logits' size that the compiled program holds at once (partial sums of the points' terms).
@@ -63,7 +61,7 @@ class InvariantPointAttention(hk.Module):
         self,
         single: Float[Array, "r c_s"],
         pair: Float[Array, "r r c_z"],
-        mask: Float[Array, "r"],
+        mask: Float[Array, " r"],
         frames: Rigid,
     ) -> Float[Array, "r c"]:
         """Update of the single representation.
@@ -165,7 +163,7 @@ class SideChains(hk.Module):
         frames: Rigid,
         act: Float[Array, "r c"],
         initial_act: Float[Array, "r c_s"],
-        aatype: Int[Array, "r"],
+        aatype: Int[Array, " r"],
     ) -> dict[str, Any]:
         """Torsion angles, frames of all rigid groups (`Rigid`, [r, 8]) and atom positions in 14 slots, Å."""
         channels = self.config.num_channel
@@ -199,9 +197,9 @@ class FoldIteration(hk.Module):
         act: Float[Array, "r c"],
         initial_act: Float[Array, "r c_s"],
         pair: Float[Array, "r r c_z"],
-        mask: Float[Array, "r"],
+        mask: Float[Array, " r"],
         frames: Rigid,
-        aatype: Int[Array, "r"],
+        aatype: Int[Array, " r"],
     ) -> tuple[Float[Array, "r c"], Rigid, dict[str, Any]]:
         """New activations, new backbone frames (in the module's own unit of length), and side chains in Å."""
         c = self.config
@@ -241,8 +239,8 @@ class StructureModule(hk.Module):
         self,
         single: Float[Array, "r c_s"],
         pair: Float[Array, "r r c_z"],
-        aatype: Int[Array, "r"],
-        seq_mask: Num[Array, "r"],
+        aatype: Int[Array, " r"],
+        seq_mask: Num[Array, " r"],
     ) -> dict[str, Any]:
         """Structure and its trajectory under the published names, float32, Å.
 

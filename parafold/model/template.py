@@ -5,11 +5,11 @@ from __future__ import annotations
 import haiku as hk
 import jax
 import jax.numpy as jnp
-import ml_collections
 from jaxtyping import Array, Float, Int
 
 from parafold.model import all_atom, blocks
 from parafold.model.attention import Attention
+from parafold.model.config import Config
 from parafold.model.context import Context
 from parafold.model.evoformer import pair_stack
 from parafold.model.primitives import LayerNorm, Linear, layer_stack
@@ -40,7 +40,7 @@ def embed_bins(bins: Int[Array, "i j"], weights: Float[Array, "bins c"]) -> Floa
 class SingleTemplateEmbedding(hk.Module):
     """Suppl. Alg. 2, lines 9 to 11, for one template: pair features, pair stack, layer norm."""
 
-    def __init__(self, config: ml_collections.ConfigDict, ctx: Context, *, multimer: bool):
+    def __init__(self, config: Config, ctx: Context, *, multimer: bool):
         super().__init__(name="single_template_embedding")
         self.config = config
         self.ctx = ctx
@@ -158,7 +158,7 @@ class TemplateEmbedding(hk.Module):
     The monomer attends over its templates at each pair, Alg. 17; the multimer averages them.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict, ctx: Context, *, multimer: bool):
+    def __init__(self, config: Config, ctx: Context, *, multimer: bool):
         super().__init__(name="template_embedding")
         self.config = config
         self.ctx = ctx
@@ -201,7 +201,7 @@ class TemplateEmbedding(hk.Module):
         self,
         pair: Float[Array, "i r c_z"],
         embedded: Float[Array, "t i r c_t"],
-        template_mask: Float[Array, "t"],
+        template_mask: Float[Array, " t"],
     ) -> Float[Array, "i r c_z"]:
         config, channels, dtype = self.config.attention, pair.shape[-1], self.ctx.compute_dtype
         attend = Attention(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import haiku as hk
 import jax
-import ml_collections
 from jaxtyping import Array, Float
 
 from parafold.model import blocks
+from parafold.model.config import Config
 from parafold.model.context import Context
 from parafold.model.primitives import LayerNorm, Linear, dropout
 
@@ -15,7 +15,7 @@ from parafold.model.primitives import LayerNorm, Linear, dropout
 class Transition(hk.Module):
     """Suppl. Alg. 9 (MSA) and Alg. 15 (pair representation)."""
 
-    def __init__(self, config: ml_collections.ConfigDict, ctx: Context, *, name: str):
+    def __init__(self, config: Config, ctx: Context, *, name: str):
         super().__init__(name=name)
         self.config = config
         self.ctx = ctx

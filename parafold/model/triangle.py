@@ -7,11 +7,11 @@ import functools
 import haiku as hk
 import jax
 import jax.numpy as jnp
-import ml_collections
 from jaxtyping import Array, Float
 
 from parafold.model import blocks
 from parafold.model.attention import Attention, attention_row_bytes, pair_bias
+from parafold.model.config import Config
 from parafold.model.context import Context
 from parafold.model.primitives import LayerNorm, Linear, dropout
 
@@ -51,9 +51,7 @@ class TriangleMultiplication(hk.Module):
     x_ij = sum_k left_kj right_ki.
     """
 
-    def __init__(
-        self, config: ml_collections.ConfigDict, ctx: Context, *, outgoing: bool, name: str | None = None
-    ):
+    def __init__(self, config: Config, ctx: Context, *, outgoing: bool, name: str | None = None):
         super().__init__(name=name or f"triangle_multiplication_{'outgoing' if outgoing else 'incoming'}")
         self.config = config
         self.ctx = ctx
@@ -61,7 +59,7 @@ class TriangleMultiplication(hk.Module):
 
     @hk.transparent
     def _layers(self, pair_channels: int):
-        """(norm, center norm, left, right, output, gating): left and right map (x, mask) to channels-first blocks."""
+        """Norm, center norm, left, right, output, gating; left and right map (x, mask) to channels-first."""
         channels = self.config.num_intermediate_channel
 
         def gated(x, mask, projection, gate):
@@ -123,9 +121,7 @@ class TriangleMultiplication(hk.Module):
 class TriangleAttention(hk.Module):
     """Suppl. Alg. 13 (starting node, within rows) and Alg. 14 (ending node, within columns)."""
 
-    def __init__(
-        self, config: ml_collections.ConfigDict, ctx: Context, *, starting: bool, name: str | None = None
-    ):
+    def __init__(self, config: Config, ctx: Context, *, starting: bool, name: str | None = None):
         super().__init__(name=name or f"triangle_attention_{'starting' if starting else 'ending'}_node")
         self.config = config
         self.ctx = ctx

@@ -35,9 +35,9 @@ class Atoms:
 
     positions: Float[Array, "r 14 3"]
     mask: Num[Array, "r 14"]
-    aatype: Int[Array, "r"]
-    residue_index: Num[Array, "r"]
-    asym_id: Num[Array, "r"] | None = None
+    aatype: Int[Array, " r"]
+    residue_index: Num[Array, " r"]
+    asym_id: Num[Array, " r"] | None = None
 
 
 def _has_next(atoms: Atoms) -> Float[Array, "r1"]:
@@ -218,7 +218,7 @@ def structural_violations(
 
 
 def violation_metrics(
-    atoms: Atoms, violations: dict[str, Any], seq_mask: Float[Array, "r"]
+    atoms: Atoms, violations: dict[str, Any], seq_mask: Float[Array, " r"]
 ) -> dict[str, Float[Array, ""]]:
     """Fractions of residues with each kind of violation."""
     between, within = violations["between_residues"], violations["within_residues"]

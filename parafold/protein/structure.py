@@ -36,9 +36,9 @@ class Structure:
 
     atom_positions: Float[np.ndarray, "r 37 3"]
     atom_mask: Float[np.ndarray, "r 37"]
-    aatype: Int[np.ndarray, "r"]
-    residue_index: Int[np.ndarray, "r"]
-    chain_index: Int[np.ndarray, "r"]
+    aatype: Int[np.ndarray, " r"]
+    residue_index: Int[np.ndarray, " r"]
+    chain_index: Int[np.ndarray, " r"]
     b_factors: Float[np.ndarray, "r 37"]
     chain_ids: tuple[str, ...]
 
@@ -164,7 +164,7 @@ def residue_atoms(
 
 
 def atom14_to_atom37(
-    positions: Float[np.ndarray, "r 14 3"], mask: Float[np.ndarray, "r 14"], aatype: Int[np.ndarray, "r"]
+    positions: Float[np.ndarray, "r 14 3"], mask: Float[np.ndarray, "r 14"], aatype: Int[np.ndarray, " r"]
 ) -> tuple[Float[np.ndarray, "r 37 3"], Float[np.ndarray, "r 37"]]:
     """From the dense layout of each residue's own atoms to the layout that all residues share."""
     columns, exists = rc.ATOM37_TO_ATOM14[aatype], rc.ATOM37_MASK[aatype]
@@ -172,7 +172,7 @@ def atom14_to_atom37(
 
 
 def atom37_to_atom14(
-    positions: Float[np.ndarray, "r 37 3"], mask: Float[np.ndarray, "r 37"], aatype: Int[np.ndarray, "r"]
+    positions: Float[np.ndarray, "r 37 3"], mask: Float[np.ndarray, "r 37"], aatype: Int[np.ndarray, " r"]
 ) -> tuple[Float[np.ndarray, "r 14 3"], Float[np.ndarray, "r 14"]]:
     """From the layout that all residues share to the dense one of each residue's own atoms; OXT is lost."""
     columns, exists = rc.ATOM14_TO_ATOM37[aatype], rc.ATOM14_MASK[aatype]

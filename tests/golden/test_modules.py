@@ -9,7 +9,6 @@ import ml_collections
 import pytest
 import reference
 
-
 from parafold.model.attention import (
     Attention,
     GlobalAttention,
