@@ -86,11 +86,13 @@ def fold(
     """Fold every target; yields each outcome as soon as it is known.
 
     Raises:
-        InputError: an own alignment belongs to no target, or cannot be read.
+        InputError: an own alignment belongs to no target, or cannot be read; a template is not there.
         OutputError: the output folder cannot be written.
     """
     files.make_folder(settings.output_dir)
     msas = _own_msas(settings.msas, targets)
+    for template in settings.templates:
+        _template_file(template)
     searcher = Searcher(list(settings.databases)) if settings.databases else None
     try:
         for target in targets:
