@@ -127,7 +127,14 @@ class Predictor:
     def network(self, model: str) -> AlphaFold:
         """The model with this predictor's overrides."""
         if model not in self._networks:
-            self._networks[model] = AlphaFold(model, {**self._shorthands(model), **self.overrides})
+            overrides = dict(self.overrides)
+            if _kind(model) == "monomer":
+                # A monomer's features are sampled for each pass, so these stand in two places and must agree.
+                for name in ("num_recycle", "resample_msa_in_recycling"):
+                    for here, there in (("model", "data.common"), ("data.common", "model")):
+                        if f"{here}.{name}" in self.overrides:
+                            overrides.setdefault(f"{there}.{name}", self.overrides[f"{here}.{name}"])
+            self._networks[model] = AlphaFold(model, {**self._shorthands(model), **overrides})
         return self._networks[model]
 
     def config(self, model: str) -> Any:

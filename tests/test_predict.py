@@ -129,6 +129,12 @@ def test_kinds_follow_chains_and_models():
         predictor("demo").models_for("multimer")
 
 
+@pytest.mark.parametrize("name", ["model.num_recycle", "data.common.num_recycle"])
+def test_recycles_of_model_and_features_agree(name: str):
+    config = predictor("demo", overrides={name: 2}, num_recycles=1).config("demo")
+    assert (config.model.num_recycle, config.data.common.num_recycle) == (2, 2)
+
+
 def test_features_of_the_other_kind_are_refused(trp_cage: Features):
     with pytest.raises(FeaturesError, match="trp_cage"):
         predictor(overrides={}).predict(trp_cage, "demo_multimer")
