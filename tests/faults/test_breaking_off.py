@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -38,8 +37,8 @@ def command(fasta: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "parafold", "fold", str(fasta), "-o", str(out), *small.OPTIONS]
 
 
-def run(fasta: Path, out: Path, **options) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(fasta, out), capture_output=True, text=True, **options)
+def run(fasta: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(fasta, out), capture_output=True, text=True)
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
@@ -129,11 +128,12 @@ def test_a_file_that_cannot_grow_fails_its_target_and_the_rest_is_kept(fasta: Pa
     results = {name: tmp_path / "before" / name / "result_demo_pred_0.safetensors" for name in TARGETS}
     limit = (results["T2"].stat().st_size + results["T3"].stat().st_size) // 2
     out = tmp_path / "out"
-    result = run(
-        fasta,
-        out,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY)),
+    limited = (
+        f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     )
+    program = [sys.executable, "-c", limited, *command(fasta, out)[1:]]
+    result = subprocess.run(program, capture_output=True, text=True)
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
     assert "T3" in line and "result_demo_pred_0.safetensors" in line and "cannot be written" in line
