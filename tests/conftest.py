@@ -1,4 +1,4 @@
-"""Settings for the whole suite. They must stand before the first import of JAX."""
+"""Settings for the whole suite. They must stand before the first import of JAX and of parafold."""
 
 import os
 
@@ -8,3 +8,15 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+import jaxtyping
+import pytest
+
+# Every call in this process checks its arguments and its result against the annotated shapes and types.
+jaxtyping.install_import_hook("parafold", "checking.checked")
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """For tests of what parafold itself says to arguments that contradict its annotations."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -19,19 +19,19 @@ class Activations(NamedTuple):
     """What travels through the stacks; `workspace` is the triangle multiplications' buffer (see there)."""
 
     msa: Float[Array, "s r c_m"]
-    pair: Float[Array, "r r c_z"]
-    workspace: Float[Array, "c r r"] | None
+    pair: Float[Array, "i r c_z"]
+    workspace: Float[Array, "c i r"] | None
 
 
 def pair_stack(
-    pair: Float[Array, "r r c"],
+    pair: Float[Array, "i r c_z"],
     mask: Float[Array, "r r"],
-    buffer: Float[Array, "c r r"] | None,
+    buffer: Float[Array, "c i r"] | None,
     config: Config,
     ctx: Context,
     *,
     attention_first: bool = False,
-) -> tuple[Float[Array, "r r c"], Float[Array, "c r r"] | None]:
+) -> tuple[Float[Array, "i r c_z"], Float[Array, "c i r"] | None]:
     """The five pair updates of a block, in the caller's module scope; pair sharded along axis 0.
 
     `attention_first` is the order of the monomer's template pair stack.

@@ -21,7 +21,9 @@ def multiplication_row_bytes(pair: Array, channels: int) -> int:
     return 8 * pair.shape[0] * max(channels, pair.shape[-1]) * 4
 
 
-def workspace(pair: Float[Array, "r r c"], channels: int, ctx: Context) -> Float[Array, "c r r"] | None:
+def workspace(
+    pair: Float[Array, "i j c_z"], channels: int, ctx: Context
+) -> Float[Array, "{channels} i j"] | None:
     """The one buffer that all triangle multiplications of a stack fill anew, or None where none is needed.
 
     It is carried through the layers: a buffer made in each of them from equal zeros would be shared by the

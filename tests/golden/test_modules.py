@@ -126,7 +126,7 @@ def outer_product_mean(ctx, msa, mask):
 
 def attention_ungated(ctx, query, memory, mask):
     attend = Attention(2, 10, final_init=ctx.final_init, key_dim=8, value_dim=12, gating=False)
-    return attend(query, memory, mask=mask[:, 0, 0])
+    return attend(query, memory, mask=jnp.broadcast_to(mask[:, 0, 0], memory.shape[:2]))
 
 
 RUN = {
@@ -171,7 +171,7 @@ def test_every_case_is_compared():
 @pytest.mark.parametrize("name", RUN)
 def test_module(name, block_size):
     ctx = dataclasses.replace(Context.of(GLOBAL), block_size=block_size)
-    inputs = [ARRAYS[key] for key in ARRAYS if key.startswith(f"{name}/in")]
+    inputs = [jnp.asarray(ARRAYS[key]) for key in ARRAYS if key.startswith(f"{name}/in")]
     params = reference.parameters(CASE["cases"][name]["param_shapes"], CASE["seed"])
     module = hk.transform(lambda *args: RUN[name](ctx, *args))
     initial = module.init(jax.random.key(0), *inputs)

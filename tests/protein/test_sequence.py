@@ -197,12 +197,16 @@ def test_unreadable(write):
 
 def test_dialect(write):
     path = write(">a\nMKV:GG\n")
-    with pytest.raises(InputError, match="dialect 'rosetta' is not known"):
-        read_inputs(path, "rosetta")
     with pytest.raises(
         InputError, match=r"T\.fasta line 2: ':' separates chains in the dialect colabfold only"
     ):
         read_inputs(path, "alphafold")
+
+
+def test_unknown_dialect(write, unchecked):
+    path = write(">a\nMKV:GG\n")
+    with pytest.raises(InputError, match="dialect 'rosetta' is not known"):
+        read_inputs(path, "rosetta")
 
 
 def test_targets_made_by_hand_are_checked_too():

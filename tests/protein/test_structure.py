@@ -276,7 +276,7 @@ def test_layouts():
         ({"chain_ids": ("A", "A")}, "not distinct"),
     ],
 )
-def test_fields_must_fit_together(change, message):
+def test_fields_must_fit_together(change, message, unchecked):
     with pytest.raises(InputError, match=message):
         replace(random_structure(1, 4), **change)
 
