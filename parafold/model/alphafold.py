@@ -241,7 +241,8 @@ class AlphaFold:
           InputError: unknown model, override or precision.
         """
         if isinstance(model, str):
-            self.name, self.config = model, model_config(model, overrides)
+            self.name = model
+            self.config: Config = model_config(model, overrides)
         else:
             self.name = "custom"
             self.config = apply_overrides(model, overrides or {})

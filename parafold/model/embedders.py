@@ -104,6 +104,7 @@ class Evoformer(hk.Module):
     def _sample(self, batch: Batch, key: PRNGKeyArray | None) -> SampledMsa:
         """The MSA features of this pass: sampled here (multimer) or by the data pipeline (monomer)."""
         if self.multimer:
+            assert key is not None, "a multimer's MSA is sampled in the model"
             return sample_msa(key, batch, self.config)
         return SampledMsa(
             msa_feat=batch["msa_feat"],

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
+from numpy.typing import DTypeLike
 
 from parafold.errors import WeightsError
 
 if TYPE_CHECKING:
     from parafold.model.alphafold import AlphaFold
 
-Params = dict[str, dict[str, jax.Array]]
+Params = Mapping[str, Mapping[str, jax.Array | np.ndarray]]
 
 
 def parameter_shapes(model: AlphaFold) -> dict[str, tuple[int, ...]]:
@@ -40,7 +42,7 @@ def load_npz(path: str | Path, model: AlphaFold) -> Params:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path}: not a parameter file in npz format ({error}); fetch it again") from None
     check_parameters({name: value.shape for name, value in flat.items()}, model, source=str(path))
-    params: Params = {}
+    params: dict[str, dict[str, np.ndarray]] = {}
     for name, value in flat.items():
         module, _, leaf = name.partition("//")
         params.setdefault(module, {})[leaf] = np.asarray(value, np.float32)
@@ -84,7 +86,7 @@ def _tiny_features(model: AlphaFold) -> dict[str, np.ndarray]:
     length, rows, templates = 4, 2, 1
     evoformer = model.config.model.embeddings_and_evoformer
 
-    def zeros(*shape, dtype=np.float32):
+    def zeros(*shape: int, dtype: DTypeLike = np.float32) -> np.ndarray:
         return np.zeros(shape, dtype)
 
     if model.multimer:

@@ -58,7 +58,11 @@ class SingleTemplateEmbedding(hk.Module):
         `template` has `aatype` [r], `positions` [r, 37, 3] in Å and `mask` [r, 37].
         """
         config, ctx = self.config, self.ctx
-        act = self._multimer_input(query, template, chain_mask) if self.multimer else self._input(template)
+        if self.multimer:
+            assert chain_mask is not None, "templates of a multimer stay within its chains"
+            act = self._multimer_input(query, template, chain_mask)
+        else:
+            act = self._input(template)
         stack = config.template_pair_stack
         buffer = workspace(act, stack.triangle_multiplication_outgoing.num_intermediate_channel, ctx)
 

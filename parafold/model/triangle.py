@@ -38,8 +38,8 @@ def _half(layer: Linear, side: int):
     """Apply the left (0) or right (1) half of a layer's output channels."""
 
     def apply(x):
-        weights, bias = layer.parameters(x.shape[-1:])
-        weights, bias = jnp.split(weights, 2, axis=-1)[side], jnp.split(bias, 2, axis=-1)[side]
+        both = layer.parameters(x.shape[-1:])
+        weights, bias = (jnp.split(p, 2, axis=-1)[side] for p in both if p is not None)
         return x @ weights.astype(x.dtype) + bias.astype(x.dtype)
 
     return apply
