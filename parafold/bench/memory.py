@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 # The plugin looks for CUDA libraries on import; to compile, none is needed.
 os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
@@ -26,7 +26,7 @@ from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 from parafold.errors import ParafoldError
-from parafold.model.config import model_config
+from parafold.model.config import Config, model_config
 from parafold.model.context import POLICIES, Context
 from parafold.model.evoformer import pair_stack
 from parafold.model.primitives import layer_stack
@@ -85,6 +85,8 @@ def compiled_peak(function: Callable[..., Any], *arguments: Any, donate: tuple[i
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), arguments)
     traced = jax.jit(function, donate_argnums=donate).trace(*shapes)
     stats = traced.lower(lowering_platforms=("cuda",)).compile().memory_analysis()
+    if stats is None:
+        raise ParafoldError("this version of jax gives no account of memory; install another one")
     return Peak(
         arguments=stats.argument_size_in_bytes,
         outputs=stats.output_size_in_bytes - stats.alias_size_in_bytes,
@@ -98,9 +100,9 @@ def pair_stack_peak(length: int, precision: str, *, num_blocks: int = 48) -> tup
     The stack is the five pair updates of `num_blocks` blocks of a published model; its input is donated.
     Parameters do not count: they are the same at every length.
     """
-    model = model_config("model_1", {"model.global_config.precision": precision}).model
+    model = cast(Config, model_config("model_1", {"model.global_config.precision": precision})).model
     config = model.embeddings_and_evoformer
-    ctx = Context.of(model.global_config)
+    ctx = Context.of(model.global_config, platform="gpu")
 
     def forward(pair, mask):
         channels = config.evoformer.triangle_multiplication_outgoing.num_intermediate_channel
@@ -121,7 +123,7 @@ def pair_stack_peak(length: int, precision: str, *, num_blocks: int = 48) -> tup
     return (peak.total - sum(p.size * p.dtype.itemsize for p in jax.tree.leaves(params))) / unit, unit
 
 
-app = typer.Typer(add_completion=False, help=__doc__.splitlines()[0])
+app = typer.Typer(add_completion=False, help=(__doc__ or "").partition("\n")[0])
 
 
 @app.callback()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
@@ -32,6 +33,7 @@ class Context:
       is_training: dropout is on, updates are unblocked (reverse mode would keep every block's copy).
       dropout: whether dropout is applied (training, or asked for at evaluation).
       remat: recompute each Evoformer block in the backward pass.
+      platform: what the program is compiled for; a CPU wants smaller blocks.
       block_size: rows per block of an in-place update; 0 derives it from the sizes.
     """
 
@@ -42,11 +44,14 @@ class Context:
     is_training: bool
     dropout: bool
     remat: bool
+    platform: str
     block_size: int
 
     @classmethod
-    def of(cls, gc: Config, *, seams: Seams | None = None, is_training: bool = False):
-        """Context for a `model.global_config` section.
+    def of(
+        cls, gc: Config, *, seams: Seams | None = None, is_training: bool = False, platform: str | None = None
+    ):
+        """Context for a `model.global_config` section, by default for JAX's default platform.
 
         Raises:
           InputError: `precision` is not one of `POLICIES`.
@@ -62,5 +67,6 @@ class Context:
             is_training=is_training,
             dropout=(is_training or gc.eval_dropout) and not gc.deterministic,
             remat=gc.use_remat and is_training,
+            platform=platform or jax.default_backend(),
             block_size=gc.subbatch_size,
         )

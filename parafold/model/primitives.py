@@ -64,31 +64,37 @@ class Linear(hk.Module):
         constant = hk.initializers.Constant(self.bias_init)
         return weights, hk.get_parameter("bias", self.output_shape, jnp.float32, constant)
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        split = x.ndim - self.num_input_dims
-        weights, bias = self.parameters(x.shape[split:])
-        contracted = (tuple(range(split, x.ndim)), tuple(range(self.num_input_dims)))
-        out = jax.lax.dot_general(x, weights.astype(x.dtype), (contracted, ((), ())))
+    def __call__(self, x: Float[Array, "..."], axis: int | None = None) -> Float[Array, "..."]:
+        """Contract the last dimensions, or the one dimension `axis`; the outputs are the last either way."""
+        first = x.ndim - self.num_input_dims
+        contracted = tuple(range(first, x.ndim)) if axis is None else (axis,)
+        weights, bias = self.parameters([x.shape[a] for a in contracted])
+        dimensions = ((contracted, tuple(range(len(contracted)))), ((), ()))
+        out = jax.lax.dot_general(x, weights.astype(x.dtype), dimensions)
         return out if bias is None else out + bias.astype(x.dtype)
 
 
 class LayerNorm(hk.Module):
-    """Layer norm over the last dimension: statistics in float32, the result in `dtype` (default: as `x`)."""
+    """Layer norm over one dimension: statistics in float32, the result in `dtype` (default: as `x`)."""
 
-    def __init__(self, *, fast_variance: bool = False, name: str):
+    def __init__(self, *, axis: int = -1, fast_variance: bool = False, name: str):
         super().__init__(name=name)
+        self.axis = axis
         self.fast_variance = fast_variance
 
-    def __call__(self, x: Float[Array, "... c"], dtype: DTypeLike | None = None) -> Float[Array, "... c"]:
-        channels = x.shape[-1]
+    def __call__(self, x: Float[Array, "*n"], dtype: DTypeLike | None = None) -> Float[Array, "*n"]:
+        axis = self.axis % x.ndim
+        channels = x.shape[axis]
+        trailing = (1,) * (x.ndim - axis - 1)
         scale = hk.get_parameter("scale", (channels,), jnp.float32, hk.initializers.Constant(1.0))
         offset = hk.get_parameter("offset", (channels,), jnp.float32, hk.initializers.Constant(0.0))
         y = x.astype(jnp.float32)
-        mean = jnp.mean(y, axis=-1, keepdims=True)
+        mean = jnp.mean(y, axis=axis, keepdims=True)
         if self.fast_variance:
-            variance = jnp.mean(jnp.square(y), axis=-1, keepdims=True) - jnp.square(mean)
+            variance = jnp.mean(jnp.square(y), axis=axis, keepdims=True) - jnp.square(mean)
         else:
-            variance = jnp.mean(jnp.square(y - mean), axis=-1, keepdims=True)
+            variance = jnp.mean(jnp.square(y - mean), axis=axis, keepdims=True)
+        scale, offset = scale.reshape(channels, *trailing), offset.reshape(channels, *trailing)
         out = (y - mean) * (jax.lax.rsqrt(variance + 1e-5) * scale) + offset
         return out.astype(dtype or x.dtype)
 

@@ -23,7 +23,7 @@ def multiplication_row_bytes(pair: Array, channels: int) -> int:
 
 def workspace(
     pair: Float[Array, "i j c_z"], channels: int, ctx: Context
-) -> Float[Array, "{channels} i j"] | None:
+) -> Float[Array, "{channels} j i"] | None:
     """The one buffer that all triangle multiplications of a stack fill anew, or None where none is needed.
 
     It is carried through the layers: a buffer made in each of them from equal zeros would be shared by the
@@ -31,26 +31,29 @@ def workspace(
     """
     if blocks.block_rows(pair, 0, multiplication_row_bytes(pair, channels), ctx) >= pair.shape[0]:
         return None
-    return jnp.zeros((channels, *pair.shape[:2]), ctx.compute_dtype)
+    return jnp.zeros((channels, pair.shape[1], pair.shape[0]), ctx.compute_dtype)
 
 
-def _half(layer: Linear, side: int):
-    """Apply the left (0) or right (1) half of a layer's output channels."""
+def _channels_first(layer: Linear, x: Float[Array, "b k c"], side: int | None) -> Float[Array, "f b k"]:
+    """A linear layer, or the left (0) or right (1) half of its outputs, with the output channels leading.
 
-    def apply(x):
-        both = layer.parameters(x.shape[-1:])
-        weights, bias = (jnp.split(p, 2, axis=-1)[side] for p in both if p is not None)
-        return x @ weights.astype(x.dtype) + bias.astype(x.dtype)
-
-    return apply
+    Channels lead throughout the contraction: over ikc,jkc an accelerator would first transpose all of both
+    operands. Here the matrix product itself puts them there.
+    """
+    parameters = layer.parameters(x.shape[-1:])
+    weights, bias = (
+        p if side is None else jnp.split(p, 2, axis=-1)[side] for p in parameters if p is not None
+    )
+    out = jax.lax.dot_general(weights.astype(x.dtype), x, (((0,), (2,)), ((), ())))
+    return out + bias.astype(x.dtype)[:, None, None]
 
 
 class TriangleMultiplication(hk.Module):
     """Suppl. Alg. 11 (outgoing edges) and Alg. 12 (incoming edges).
 
-    `right` is needed whole and fills the workspace. `left`, the output and its gate are local to a block:
-    of rows for outgoing edges, x_ij = sum_k left_ik right_jk; of columns for incoming ones,
-    x_ij = sum_k left_kj right_ki.
+    x_ij = sum_k left_ik right_jk for outgoing edges; for incoming ones x_ij = sum_k left_kj right_ki. `left`,
+    the output and its gate are local to a block, of rows i or of columns j. `right` is needed whole and fills
+    the workspace as [c, k, j] or [c, k, i], so that each block is a plain matrix product with it.
     """
 
     def __init__(self, config: Config, ctx: Context, *, outgoing: bool, name: str | None = None):
@@ -60,64 +63,67 @@ class TriangleMultiplication(hk.Module):
         self.outgoing = outgoing
 
     @hk.transparent
-    def _layers(self, pair_channels: int):
-        """Norm, center norm, left, right, output, gating; left and right map (x, mask) to channels-first."""
+    def _projections(self):
+        """Functions of (normalized block, mask) for left and right: masked, gated, channels first."""
         channels = self.config.num_intermediate_channel
 
-        def gated(x, mask, projection, gate):
-            out = projection(x) * jax.nn.sigmoid(gate(x)) * mask[..., None].astype(x.dtype)
-            # Channels lead from here on: a contraction over ikc,jkc would make the GPU transpose all of it.
-            return jnp.moveaxis(out, -1, 0)
+        def layers(prefix, width):
+            projection = Linear(width, name=f"{prefix}projection")
+            return projection, Linear(width, init="zeros", bias_init=1.0, name=f"{prefix}gate")
 
-        # The checkpoints hold left and right apart (monomer, multimer v1 and v2) or fused, left half first.
-        fused = self.config.fuse_projection_weights
-        if fused:
-            projection = Linear(2 * channels, name="projection")
-            gate = Linear(2 * channels, init="zeros", bias_init=1.0, name="gate")
-            sides = [(_half(projection, 0), _half(gate, 0)), (_half(projection, 1), _half(gate, 1))]
-        else:
-            sides = [
-                (
-                    Linear(channels, name=f"{side}_projection"),
-                    Linear(channels, init="zeros", bias_init=1.0, name=f"{side}_gate"),
-                )
-                for side in ("left", "right")
-            ]
-        left, right = (functools.partial(gated, projection=p, gate=g) for p, g in sides)
-        norm = LayerNorm(fast_variance=fused, name="left_norm_input" if fused else "layer_norm_input")
-        center_norm = LayerNorm(fast_variance=fused, name="center_norm" if fused else "center_layer_norm")
-        output = Linear(pair_channels, init=self.ctx.final_init, name="output_projection")
-        gating = Linear(pair_channels, init="zeros", bias_init=1.0, name="gating_linear")
-        return norm, center_norm, left, right, output, gating
+        def gated(x, mask, projection, gate, side=None):
+            out = _channels_first(projection, x, side) * jax.nn.sigmoid(_channels_first(gate, x, side))
+            return out * mask.astype(x.dtype)
+
+        # The checkpoints hold left and right fused, left half first (multimer v3), or apart.
+        if self.config.fuse_projection_weights:
+            projection, gate = layers("", 2 * channels)
+            return [functools.partial(gated, projection=projection, gate=gate, side=side) for side in (0, 1)]
+        sides = [layers("left_", channels), layers("right_", channels)]
+        return [functools.partial(gated, projection=projection, gate=gate) for projection, gate in sides]
 
     def __call__(
         self,
         pair: Float[Array, "i j c_z"],
         mask: Float[Array, "i j"],
-        workspace: Float[Array, "c i j"] | None = None,
-    ) -> tuple[Float[Array, "i j c_z"], Float[Array, "c i j"] | None]:
+        workspace: Float[Array, "c k o"] | None = None,
+    ) -> tuple[Float[Array, "i j c_z"], Float[Array, "c k o"] | None]:
         """The updated pair representation and the workspace; pair sharded along axis 0 (outgoing) or 1."""
-        norm, center_norm, left, right, output, gating = self._layers(pair.shape[-1])
-        axis = 0 if self.outgoing else 1
-        dtype = self.ctx.compute_dtype
-        size = {
-            "axis": axis,
-            "row_bytes": multiplication_row_bytes(pair, self.config.num_intermediate_channel),
-            "ctx": self.ctx,
-        }
-        filled = blocks.fill(
-            workspace, lambda z, m: right(norm(z, dtype), m), pair, mask, out_axis=1 + axis, **size
+        fused, dtype = self.config.fuse_projection_weights, self.ctx.compute_dtype
+        norm = LayerNorm(fast_variance=fused, name="left_norm_input" if fused else "layer_norm_input")
+        center_norm = LayerNorm(
+            axis=0, fast_variance=fused, name="center_norm" if fused else "center_layer_norm"
         )
-        whole = self.ctx.seams.gather(filled, axis=1 + axis)
+        left, right = self._projections()
+        output = Linear(pair.shape[-1], init=self.ctx.final_init, name="output_projection")
+        gating = Linear(pair.shape[-1], init="zeros", bias_init=1.0, name="gating_linear")
+        axis = 0 if self.outgoing else 1
+        row_bytes = multiplication_row_bytes(pair, self.config.num_intermediate_channel)
+
+        def transposed(x):
+            return x.swapaxes(0, 1)
+
+        def fill(z, mask):  # a block of k, along the axis that is not sharded
+            z = norm(z, dtype)
+            return right(transposed(z), transposed(mask)) if self.outgoing else right(z, mask)
+
+        filled = blocks.fill(
+            workspace, fill, pair, mask, axis=1 - axis, out_axis=1, row_bytes=row_bytes, ctx=self.ctx
+        )
+        whole = self.ctx.seams.gather(filled, axis=2)
 
         def delta(z, mask):
             z = norm(z, dtype)
-            equation = "cik,cjk->cij" if self.outgoing else "ckj,cki->cij"
-            x = jnp.einsum(equation, left(z, mask), whole)
-            out = output(center_norm(jnp.moveaxis(x, 0, -1), dtype)) * jax.nn.sigmoid(gating(z))
+            if not self.outgoing:
+                z, mask = transposed(z), transposed(mask)
+            x = center_norm(jnp.einsum("cbk,cko->cbo", left(z, mask), whole), dtype)
+            out = output(x, axis=0) * jax.nn.sigmoid(gating(z))
+            if not self.outgoing:
+                out = transposed(out)
             return dropout(out, self.config.dropout_rate, shared_axis=0) if self.ctx.dropout else out
 
-        return blocks.update(pair, delta, mask, **size), None if workspace is None else filled
+        pair = blocks.update(pair, delta, mask, axis=axis, row_bytes=row_bytes, ctx=self.ctx)
+        return pair, None if workspace is None else filled
 
 
 class TriangleAttention(hk.Module):
