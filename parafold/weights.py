@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.lib import format as npy
 
@@ -36,6 +36,16 @@ RECORD = "parafold_weights.json"
 
 # Called with the bytes that have arrived and the bytes there are (None where the server does not tell).
 Progress = Callable[[int, int | None], None]
+
+
+@runtime_checkable
+class _Readable(Protocol):
+    """A member of a tar or zip archive: less than `typing.IO`."""
+
+    def read(self, n: int = -1, /) -> bytes: ...
+
+    def tell(self) -> int: ...
+
 
 _TIMEOUT_SECONDS = 60
 _ATTEMPTS = 5
@@ -268,7 +278,7 @@ def _safe_name(member: tarfile.TarInfo) -> str | None:
     return path.name if wanted else None
 
 
-def _place(source: IO[bytes], target: Path) -> dict[str, Any]:
+def _place(source: _Readable, target: Path) -> dict[str, Any]:
     """Write one file beside its final name, check it, and rename it."""
     beside = target.with_name(f".part-{target.name}")
     digest = hashlib.sha256()
@@ -316,7 +326,7 @@ def check_npz(path: Path) -> int:
     return len(names)
 
 
-def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], Any, int]:
+def _npy_header(file: _Readable) -> tuple[tuple[int, ...], Any, int]:
     """Shape, dtype and the header's own length."""
     version = npy.read_magic(file)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0

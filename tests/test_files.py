@@ -1,9 +1,9 @@
 import errno
 import hashlib
 import os
-import resource
-import signal
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -30,43 +30,35 @@ def test_others_may_read_as_the_umask_says(tmp_path):
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o644
 
 
-def in_child(action, expected_words):
-    """Run `action` in a forked process and see that it ends in an OutputError with these words."""
-    child = os.fork()
-    if child == 0:
-        try:
-            action()
-        except OutputError as error:
-            os._exit(0 if expected_words in str(error) else 2)
-        finally:
-            os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+def error_in_child(target, size, *, after):
+    """What atomic_write says to `size` bytes for `target`, in a process of its own after some statements."""
+    program = (
+        "import os, resource, signal, sys\n"
+        "from parafold.errors import OutputError\n"
+        "from parafold.files import atomic_write\n"
+        f"{after}\n"
+        "try: atomic_write(sys.argv[1], b'n' * int(sys.argv[2]))\n"
+        "except OutputError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", program, str(target), str(size)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 def test_the_old_file_stays_if_writing_fails(tmp_path):
     target = tmp_path / "file"
     atomic_write(target, b"old")
 
-    def write_too_much():
-        # A real refusal by the system, half-way.
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-        atomic_write(target, b"n" * 100_000)
-
-    in_child(write_too_much, "choose another folder")
+    # A real refusal by the system, half-way.
+    limit = "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"
+    assert "choose another folder" in error_in_child(target, 100_000, after=limit)
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_no_permission(tmp_path):
     tmp_path.chmod(0o500)
-
-    def write_as_nobody():
-        if os.geteuid() == 0:
-            os.setuid(65534)
-        atomic_write(tmp_path / "file", b"")
-
-    in_child(write_as_nobody, "no permission to write there; choose a folder that you may write to")
+    said = error_in_child(tmp_path / "file", 0, after="if os.geteuid() == 0: os.setuid(65534)")
+    assert "no permission to write there; choose a folder that you may write to" in said
 
 
 def test_a_file_where_a_folder_should_be(tmp_path):
