@@ -151,7 +151,7 @@ class MSARowAttentionWithPairBias(hk.Module):
         self.ctx = ctx
 
     def __call__(
-        self, msa: Float[Array, "s r c_m"], mask: Float[Array, "s r"], pair: Float[Array, "r r c_z"]
+        self, msa: Float[Array, "s r c_m"], mask: Float[Array, "s r"], pair: Float[Array, "i r c_z"]
     ) -> Float[Array, "s r c_m"]:
         """The updated MSA representation; MSA and pair sharded along axis 0."""
         norm = LayerNorm(name="query_norm")

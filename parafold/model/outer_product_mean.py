@@ -22,10 +22,10 @@ class OuterProductMean(hk.Module):
 
     def __call__(
         self,
-        msa: Float[Array, "s r c_m"],
-        mask: Float[Array, "s r"],
-        pair: Float[Array, "r r c_z"],
-    ) -> Float[Array, "r r c_z"]:
+        msa: Float[Array, "s i c_m"],
+        mask: Float[Array, "s i"],
+        pair: Float[Array, "i r c_z"],
+    ) -> Float[Array, "i r c_z"]:
         """The updated pair representation, sharded along axis 0; the MSA and its mask along axis 1."""
         channels, dtype, ctx = self.config.num_outer_channel, self.ctx.compute_dtype, self.ctx
         norm = LayerNorm(name="layer_norm_input")
