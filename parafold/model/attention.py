@@ -71,7 +71,7 @@ class Attention(hk.Module):
         memory: Float[Array, "b k m"],
         *,
         mask: Float[Array, "b k"] | None = None,
-        bias: Float[Array, "h q k"] | None = None,
+        bias: Float[Array, "h k q"] | None = None,
     ) -> Float[Array, "b q o"]:
         key_width = (self.key_dim or query.shape[-1]) // self.num_head
         value_width = (self.value_dim or memory.shape[-1]) // self.num_head
@@ -117,8 +117,12 @@ def attention_row_bytes(batch_row: Array, keys: int, heads: int) -> int:
 
 def pair_bias(
     pair: Float[Array, "i j c"], norm: LayerNorm, num_head: int, *, axis: int, ctx: Context
-) -> Float[Array, "h i j"]:
-    """Attention bias from the pair representation, made by blocks along `axis` and then gathered along it."""
+) -> Float[Array, "h k q"]:
+    """Attention bias from the pair representation, whole, with keys before queries as `attention` reads it.
+
+    The queries are the positions along `axis`, along which `pair` is sharded: i for attention within rows,
+    j for attention within columns.
+    """
     weights = hk.get_parameter(
         "feat_2d_weights",
         (pair.shape[-1], num_head),
@@ -128,13 +132,14 @@ def pair_bias(
 
     def bias(part):
         part = norm(part, ctx.compute_dtype)
-        return jnp.einsum("ijc,ch->hij", part, weights.astype(part.dtype))
+        return jnp.einsum("ijc,ch->hji" if axis == 0 else "ijc,ch->hij", part, weights.astype(part.dtype))
 
-    row_bytes = 3 * pair.shape[1 - axis] * pair.shape[-1] * 4
-    whole = blocks.block_rows(pair, axis, row_bytes, ctx) >= pair.shape[axis]
-    out = None if whole else jnp.zeros((num_head, *pair.shape[:2]), ctx.compute_dtype)
-    out = blocks.fill(out, bias, pair, axis=axis, out_axis=1 + axis, row_bytes=row_bytes, ctx=ctx)
-    return ctx.seams.gather(out, axis=1 + axis)
+    queries, keys = pair.shape[axis], pair.shape[1 - axis]
+    row_bytes = 3 * keys * pair.shape[-1] * 4
+    whole = blocks.block_rows(pair, axis, row_bytes, ctx) >= queries
+    out = None if whole else jnp.zeros((num_head, keys, queries), ctx.compute_dtype)
+    out = blocks.fill(out, bias, pair, axis=axis, out_axis=2, row_bytes=row_bytes, ctx=ctx)
+    return ctx.seams.gather(out, axis=2)
 
 
 class MSARowAttentionWithPairBias(hk.Module):

@@ -53,15 +53,16 @@ class OuterProductMean(hk.Module):
         out = None if whole else jnp.zeros((residues, sequences, 2 * channels), dtype)
         both = blocks.fill(out, project, msa, mask, axis=1, out_axis=0, row_bytes=row_bytes, ctx=ctx)
         left, right = jnp.split(both, 2, axis=-1)
-        right = ctx.seams.gather(right, axis=0)
+        # Sequences first, once: in each block the compiler would bring it into this order again.
+        right = ctx.seams.gather(right, axis=0).swapaxes(0, 1)
         right_mask = ctx.seams.gather(mask.T, axis=0)
 
         def delta(_, left, left_mask):
-            outer = jnp.einsum("isc,jse->ijce", left, right)
+            outer = jnp.einsum("isc,sje->ijce", left, right)
             out = jnp.einsum("ijce,cef->ijf", outer, output_w) + output_b
             count = jnp.einsum("is,js->ij", left_mask, right_mask)[..., None]
             out = out / (1e-3 + count).astype(dtype)
             return dropout(out, self.config.dropout_rate, shared_axis=0) if ctx.dropout else out
 
-        row_bytes = 2 * right.shape[0] * (channels**2 + pair.shape[-1]) * 4
+        row_bytes = 2 * right.shape[1] * (channels**2 + pair.shape[-1]) * 4
         return blocks.update(pair, delta, left, mask.T, axis=0, row_bytes=row_bytes, ctx=ctx)

@@ -148,8 +148,6 @@ class TriangleAttention(hk.Module):
             value_dim=self.config.get("value_dim"),
         )
         bias = pair_bias(pair, norm, heads, axis=axis, ctx=self.ctx)
-        if not self.starting:
-            bias = bias.swapaxes(1, 2)
 
         def delta(z, mask):
             z = norm(z, self.ctx.compute_dtype)

@@ -133,7 +133,7 @@ RUN = {
     "transition": lambda ctx, x, mask: Transition(TRANSITION, ctx, name="transition_block")(x) - x,
     "attention_gated": lambda ctx, q, m, mask, bias: Attention(
         NUM["msa_heads"], q.shape[-1], final_init=ctx.final_init
-    )(q, m, mask=mask[:, 0, 0], bias=bias),
+    )(q, m, mask=mask[:, 0, 0], bias=bias.swapaxes(1, 2)),
     "attention_ungated": attention_ungated,
     "global_attention": lambda ctx, x, memory, mask: GlobalAttention(
         NUM["msa_heads"], x.shape[-1], final_init=ctx.final_init
