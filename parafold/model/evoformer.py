@@ -97,8 +97,8 @@ def evoformer_block(
 
 def evoformer_stack(
     msa: Float[Array, "s r c_m"],
-    pair: Float[Array, "r r c_z"],
-    buffer: Float[Array, "c r r"] | None,
+    pair: Float[Array, "i r c_z"],
+    buffer: Float[Array, "c r i"] | None,
     msa_mask: Float[Array, "s r"],
     pair_mask: Float[Array, "r r"],
     config: Config,
@@ -107,10 +107,10 @@ def evoformer_stack(
     num_block: int,
     is_extra_msa: bool = False,
 ) -> Activations:
-    """`num_block` blocks with their own parameters, whole arrays in and out."""
+    """`num_block` blocks with their own parameters; `pair` sharded along axis 0, the MSA whole."""
     seams = ctx.seams
     axis = 1 if config.outer_product_mean.first else 0
-    carry = Activations(seams.shard(msa, axis=axis), seams.shard(pair, axis=0), buffer)
+    carry = Activations(seams.shard(msa, axis=axis), pair, buffer)
     carry = layer_stack(
         lambda x: evoformer_block(x, msa_mask, pair_mask, config, ctx, is_extra_msa=is_extra_msa),
         carry,
@@ -118,4 +118,4 @@ def evoformer_stack(
         name="extra_msa_stack" if is_extra_msa else "evoformer_iteration",
         remat=ctx.remat,
     )
-    return Activations(seams.gather(carry.msa, axis=axis), seams.gather(carry.pair, axis=0), carry.workspace)
+    return carry._replace(msa=seams.gather(carry.msa, axis=axis))
