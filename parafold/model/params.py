@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import haiku as hk
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, PRNGKeyArray
 from numpy.typing import DTypeLike
 
 from parafold.errors import WeightsError
@@ -17,6 +22,12 @@ if TYPE_CHECKING:
     from parafold.model.alphafold import AlphaFold
 
 Params = Mapping[str, Mapping[str, jax.Array | np.ndarray]]
+
+# Initializers that draw each number by itself, and those of them that have a spread.
+_SPREAD = (hk.initializers.RandomNormal, hk.initializers.TruncatedNormal)
+_ANY_SHAPE = (hk.initializers.Constant, *_SPREAD)
+# A program that runs once.
+_COMPILED_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def parameter_shapes(model: AlphaFold) -> dict[str, tuple[int, ...]]:
@@ -77,8 +88,87 @@ def check_parameters(shapes: dict[str, tuple[int, ...]], model: AlphaFold, *, so
 
 
 def random_params(model: AlphaFold, seed: int = 0) -> Params:
-    """Random parameters from the model's initializers, the same for the same seed and version of JAX."""
-    return jax.jit(lambda key: model.init(key, _tiny_features(model)))(jax.random.PRNGKey(seed))
+    """Random parameters from the model's initializers, the same for the same seed and version of JAX.
+
+    The model's `init` compiles one random number generator for each parameter, which takes longer than to
+    compile the model. Here one draw serves all parameters whose initializers differ in their spread only.
+    """
+    leaves, tree = _initialized(model)
+    groups: dict[Any, list[_Leaf]] = {}
+    for leaf in leaves:
+        groups.setdefault(leaf.group, []).append(leaf)
+    spreads = [
+        np.concatenate([np.full(leaf.size, leaf.init.stddev, np.float32) for leaf in members])
+        if isinstance(members[0].init, _SPREAD)
+        else None
+        for members in groups.values()
+    ]
+
+    def draw(key: PRNGKeyArray, spreads: Sequence[Array | None]) -> dict[int, Array]:
+        drawn = {}
+        for members, spread in zip(groups.values(), spreads, strict=True):
+            key, subkey = jax.random.split(key)
+            ends = np.cumsum([leaf.size for leaf in members])
+            init, shape = members[0].init, members[0].layer_shape
+            if isinstance(init, _ANY_SHAPE):
+                shape = (int(ends[-1]),)
+            if spread is not None:
+                init = type(init)(**{**vars(init), "stddev": spread})
+            one = hk.transform(lambda init=init, shape=shape: init(shape, jnp.float32)).apply
+            keys = jax.random.split(subkey, int(ends[-1]) // math.prod(shape))
+            values = jax.vmap(lambda key, one=one: one({}, key))(keys).ravel()
+            for leaf, part in zip(members, jnp.split(values, ends[:-1]), strict=True):
+                drawn[leaf.place] = part.reshape(leaf.shape)
+        return drawn
+
+    drawn = jax.jit(draw, compiler_options=_COMPILED_FAST)(jax.random.PRNGKey(seed), spreads)
+    return jax.tree.unflatten(tree, [drawn[leaf.place] for leaf in leaves])
+
+
+@dataclass(frozen=True)
+class _Leaf:
+    """A parameter: its place in the tree, and what makes it; in a layer stack `shape` has an axis more."""
+
+    place: int
+    init: Any
+    layer_shape: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def group(self) -> tuple[Any, ...]:
+        """Equal for parameters that one draw can serve."""
+        settings = {
+            name: value
+            for name, value in vars(self.init).items()
+            if not (name == "stddev" and isinstance(self.init, _SPREAD))
+        }
+        shape = None if isinstance(self.init, _ANY_SHAPE) else self.layer_shape
+        return type(self.init), tuple(settings.items()), shape
+
+
+def _initialized(model: AlphaFold) -> tuple[list[_Leaf], Any]:
+    """The model's parameters in the order of their tree, and the tree."""
+    noted: list[tuple[Any, tuple[int, ...]]] = []
+
+    def note(next_creator, shape, dtype, init, context):
+        noted.append((init, tuple(shape)))
+        return jnp.full(shape, len(noted) - 1, dtype)
+
+    def forward():
+        with hk.custom_creator(note):
+            return model.init(0, _tiny_features(model))
+
+    # Each parameter comes back filled with the number of its note: layer stacks change names and shapes.
+    filled, tree = jax.tree.flatten(jax.jit(lambda: hk.transform(forward).apply({}, None))())
+    numbers = [int(values.ravel()[0]) for values in jax.device_get(filled)]
+    return [
+        _Leaf(place, *noted[number], shape=values.shape)
+        for place, (number, values) in enumerate(zip(numbers, filled, strict=True))
+    ], tree
 
 
 def _tiny_features(model: AlphaFold) -> dict[str, np.ndarray]:
