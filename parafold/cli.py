@@ -121,7 +121,12 @@ def fold(
         ),
     ] = None,
     template: Annotated[
-        list[str] | None, typer.Option(metavar="FILE.cif:CHAIN", help="Own template structure.")
+        list[str] | None,
+        typer.Option(
+            metavar="FILE.cif:CHAIN[=TARGET]",
+            help="Own template structure (mmCIF or PDB), for every chain with a similar sequence;"
+            " with =TARGET for the chain TARGET, similar or not.",
+        ),
     ] = None,
     max_length: Annotated[
         int | None, typer.Option(min=2, help="Longer targets fail.", show_default=False)
@@ -140,7 +145,8 @@ def fold(
     """Fold every target of the inputs; a run that was broken off continues where it stopped."""
     overrides = dict(_override(text) for text in config or ())
     seed_numbers = _seeds(seeds)
-    targets, failures = _targets(inputs, dialect)
+    targets, refused = _targets(inputs, dialect)
+    failures = refused
     if targets:
         # JAX loads with these, so only now that there is something to do.
         from parafold import fold as folding
@@ -165,7 +171,7 @@ def fold(
             num_ensemble=num_ensemble,
             precision=precision.value if precision else None,
         )
-        failures += _fold_all(targets, predictor, settings)
+        failures = _fold_all(targets, refused, predictor, settings)
     if failures:
         raise typer.Exit(FAILED)
 
@@ -224,8 +230,10 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _fold_all(targets: Sequence["FoldInput | Features"], predictor: "Predictor", settings: Any) -> int:
-    """Fold, show how it goes, and return the number of failures."""
+def _fold_all(
+    targets: Sequence["FoldInput | Features"], refused: int, predictor: "Predictor", settings: Any
+) -> int:
+    """Fold, show how it goes, and return the number of failures, the targets refused before among them."""
     from rich.console import Console
 
     from parafold.fold import fold as fold_targets
@@ -241,17 +249,18 @@ def _fold_all(targets: Sequence["FoldInput | Features"], predictor: "Predictor",
         for outcome in fold_targets(targets, predictor, settings, display.say):
             outcomes.append(outcome)
             display.finished(outcome)
-    failures = sum(outcome.status == "failed" for outcome in outcomes)
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    failures = failed + refused
     unchanged = sum(outcome.status == "unchanged" for outcome in outcomes)
     counts = {
-        "folded": len(outcomes) - failures - unchanged,
+        "folded": len(outcomes) - failed - unchanged,
         "complete already": unchanged,
         "failed": failures,
     }
     console.print(", ".join(f"{count} {what}" for what, count in counts.items() if count))
     if unchanged == len(outcomes):
         console.print("Nothing to do. --overwrite folds again.")
-    if is_random and failures < len(outcomes):
+    if is_random and failed < len(outcomes):
         console.print("These structures come from RANDOM PARAMETERS and mean nothing.", style="bold red")
     return failures
 
@@ -263,7 +272,12 @@ def _targets(inputs: Sequence[Path], dialect: Dialect) -> tuple[list["FoldInput 
 
     targets: dict[str, FoldInput | Features] = {}
     origin: dict[str, Path] = {}
-    failures = 0
+    refused: list[str] = []
+
+    def refuse(message: str) -> None:
+        complain(message)
+        refused.append(message)
+
     for path in inputs:
         try:
             if path.suffix == ".safetensors":
@@ -271,19 +285,18 @@ def _targets(inputs: Sequence[Path], dialect: Dialect) -> tuple[list["FoldInput 
             elif path.suffix in (".pkl", ".pickle"):
                 found = [read_features_pickle(path)]
             else:
-                found = read_inputs(path, dialect.value)
-            for target in found:
-                if target.name in origin:
-                    raise InputError(
-                        f"{path}: {origin[target.name]} has a target named {target.name} too; rename one"
-                    )
+                found = read_inputs(path, dialect.value, lambda name, error: refuse(f"{name}: {error}"))
         except ParafoldError as error:
-            complain(str(error))
-            failures += 1
+            refuse(str(error))
             continue
-        targets.update({target.name: target for target in found})
-        origin.update({target.name: path for target in found})
-    return list(targets.values()), failures
+        for target in found:
+            # File systems that do not tell cases apart would put both into one folder.
+            key = target.name.lower()
+            if key in targets:
+                refuse(f"{target.name}: {path}: {origin[key]} has a target of this name too; rename one")
+            else:
+                targets[key], origin[key] = target, path
+    return list(targets.values()), len(refused)
 
 
 def _override(text: str) -> tuple[str, Any]:

@@ -24,9 +24,9 @@ from parafold.msa import Database, Searcher
 from parafold.predict import Predictor, timed
 from parafold.prediction import RANDOM_NOTE, Prediction, label
 from parafold.protein.alignment import Msa, parse_a3m, to_a3m
-from parafold.protein.sequence import FoldInput
+from parafold.protein.sequence import Chain, FoldInput
 from parafold.protein.sequence import chain_id as default_chain_id
-from parafold.templates import own_template
+from parafold.templates import OwnTemplate, read_own_template
 
 Progress = Callable[[str], None]
 _ERROR_LOG = "error.log"
@@ -40,7 +40,8 @@ class Settings:
         output_dir: each target gets a folder of its name in it.
         databases: searched for every chain without an own alignment.
         msas: own alignments (a3m); each belongs to the chain that is its first sequence.
-        templates: own template structures, "FILE.cif:CHAIN".
+        templates: own template structures: "FILE.cif:CHAIN" for each chain similar to it,
+            "FILE.cif:CHAIN=TARGET" for the chain TARGET, similar or not.
         max_length: longer targets fail.
         pickle: also AlphaFold's features.pkl and result_*.pkl.
         overwrite: take nothing over from an earlier run.
@@ -86,17 +87,16 @@ def fold(
     """Fold every target; yields each outcome as soon as it is known.
 
     Raises:
-        InputError: an own alignment belongs to no target, or cannot be read; a template is not there.
+        InputError: an own alignment or template belongs to no target, or cannot be read.
         OutputError: the output folder cannot be written.
     """
     files.make_folder(settings.output_dir)
     msas = _own_msas(settings.msas, targets)
-    for template in settings.templates:
-        _template_file(template)
+    templates = _own_templates(settings.templates, targets)
     searcher = Searcher(list(settings.databases)) if settings.databases else None
     try:
         for target in targets:
-            yield _outcome(_Target(target, predictor, settings, msas, searcher, progress))
+            yield _outcome(_Target(target, predictor, settings, msas, templates, searcher, progress))
     finally:
         if searcher is not None:
             searcher.close()
@@ -127,6 +127,7 @@ class _Target:
     predictor: Predictor
     settings: Settings
     own_msas: Mapping[str, OwnMsa]
+    own_templates: Sequence[OwnTemplate]
     searcher: Searcher | None
     progress: Progress
     folder: Path = field(init=False)
@@ -199,7 +200,11 @@ class _Target:
         if isinstance(self.target, Features):
             return digest(["features", _array_digests(self.target)])
         chains = [[chain.id, chain.sequence, chain.description] for chain in self.target.chains]
-        templates = [[text, files.sha256_file(_template_file(text))] for text in self.settings.templates]
+        templates = [
+            [sequence, template.name, files.sha256_file(template.path)]
+            for sequence, found in self._templates_by_sequence().items()
+            for template in found
+        ]
         return digest([__version__, self.kind, chains, self._msa_keys(), templates])
 
     def _msa_key(self, sequence: str) -> str:
@@ -268,12 +273,28 @@ class _Target:
 
         return self.searcher.search(sequence, report)
 
-    def _templates(self) -> dict[str, Any] | None:
-        if not self.settings.templates:
-            return None
+    def _templates_by_sequence(self) -> dict[str, list[OwnTemplate]]:
+        """Chain sequence -> the user's templates for it, for the chains that have any."""
+        assert isinstance(self.target, FoldInput)
+        found: dict[str, list[OwnTemplate]] = {}
+        for template in self.own_templates:
+            for chain in self.target.chains:
+                mine = found.setdefault(chain.sequence, [])
+                if template not in mine and _belongs(template, chain):
+                    mine.append(template)
+        return {sequence: templates for sequence, templates in found.items() if templates}
+
+    def _templates(self) -> dict[str, dict[str, np.ndarray]]:
+        found = self._templates_by_sequence()
+        for sequence, templates in found.items():
+            for template in templates:
+                self.progress(
+                    f"{self.name}: {template.path.name} chain {template.name} is a template"
+                    f" for chain {self._first_chain(sequence)}"
+                )
         return {
-            sequence: _joined([own_template(text, sequence) for text in self.settings.templates])
-            for sequence in _unique(self.sequences)
+            sequence: _joined([template.features(sequence) for template in templates])
+            for sequence, templates in found.items()
         }
 
     # Predictions
@@ -381,11 +402,31 @@ def _joined(templates: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarr
     return {name: np.concatenate([template[name] for template in templates]) for name in templates[0]}
 
 
-def _template_file(text: str) -> Path:
-    path = Path(text) if Path(text).is_file() else Path(text.rpartition(":")[0])
-    if not path.is_file():
-        raise InputError(f"{text}: no such template file; give --template FILE.cif:CHAIN")
-    return path
+def _own_templates(texts: Sequence[str], targets: Sequence[FoldInput | Features]) -> list[OwnTemplate]:
+    """The user's templates, each of which belongs to a chain of some target."""
+    chains = [
+        (target.name, chain) for target in targets if isinstance(target, FoldInput) for chain in target.chains
+    ]
+    templates = [read_own_template(text) for text in texts]
+    for text, template in zip(texts, templates, strict=True):
+        if any(_belongs(template, chain) for _, chain in chains):
+            continue
+        if template.target is not None or not chains:
+            ids = ", ".join(dict.fromkeys(chain.id for _, chain in chains)) or "none: features are complete"
+            raise InputError(f"{text}: no chain {template.target or ''} in the input; its chains are {ids}")
+        fits = [(template.fit(chain.sequence), name, chain.id) for name, chain in chains]
+        fit, name, chain_id = max(fits, key=lambda item: item[0].identity - item[0].needed)
+        raise InputError(
+            f"{text}: similar to no chain of the input (closest: chain {chain_id} of {name}, {fit});"
+            f" to use it all the same name the chain: --template {template.path}:{template.name}={chain_id}"
+        )
+    return templates
+
+
+def _belongs(template: OwnTemplate, chain: Chain) -> bool:
+    if template.target is not None:
+        return template.target == chain.id
+    return template.fit(chain.sequence).is_enough
 
 
 def _database_identity(database: Database) -> dict[str, Any]:

@@ -3,9 +3,10 @@
 from parafold.templates.features import TemplateFeatures, empty_templates
 from parafold.templates.featurize import TemplateResult, featurize_hits
 from parafold.templates.hits import TemplateHit, parse_hhr, parse_hmmsearch_a3m
-from parafold.templates.own import own_template
+from parafold.templates.own import OwnTemplate, own_template, read_own_template
 
 __all__ = [
+    "OwnTemplate",
     "TemplateFeatures",
     "TemplateHit",
     "TemplateResult",
@@ -14,4 +15,5 @@ __all__ = [
     "own_template",
     "parse_hhr",
     "parse_hmmsearch_a3m",
+    "read_own_template",
 ]
