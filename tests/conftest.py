@@ -18,6 +18,14 @@ import pytest
 jaxtyping.install_import_hook("parafold", "checking.checked")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs(tmp_path_factory: pytest.TempPathFactory):
+    """One folder of compiled programs for the whole suite and what it starts, not the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def unchecked(monkeypatch):
     """For tests of what parafold itself says to arguments that contradict its annotations."""

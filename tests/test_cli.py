@@ -21,14 +21,6 @@ TRP_CAGE = small.EXAMPLES / "trp_cage.fasta"
 SEQUENCE = "NLYIQWLKDGGPSSGRPPPS"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_programs(tmp_path_factory: pytest.TempPathFactory):
-    """One compilation cache for the module, not the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
 

@@ -14,9 +14,7 @@ from parafold.protein.sequence import Chain, FoldInput, read_inputs
 
 def predictor(model=None, **options) -> Predictor:
     overrides = options.pop("overrides", small.MONOMER)
-    return Predictor(
-        model, **{"num_recycles": 0, "compilation_cache": False, "overrides": overrides, **options}
-    )
+    return Predictor(model, **{"num_recycles": 0, "overrides": overrides, **options})
 
 
 def features_of(example: str) -> Features:
