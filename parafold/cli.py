@@ -278,6 +278,9 @@ def _targets(inputs: Sequence[Path], dialect: Dialect) -> tuple[list["FoldInput 
         complain(message)
         refused.append(message)
 
+    def refuse_target(name: str, error: InputError) -> None:
+        refuse(f"{name}: {str(error).replace(f': {name}: ', ': ', 1)}")
+
     for path in inputs:
         try:
             if path.suffix == ".safetensors":
@@ -285,7 +288,7 @@ def _targets(inputs: Sequence[Path], dialect: Dialect) -> tuple[list["FoldInput 
             elif path.suffix in (".pkl", ".pickle"):
                 found = [read_features_pickle(path)]
             else:
-                found = read_inputs(path, dialect.value, lambda name, error: refuse(f"{name}: {error}"))
+                found = read_inputs(path, dialect.value, refuse_target)
         except ParafoldError as error:
             refuse(str(error))
             continue
