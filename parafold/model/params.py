@@ -44,8 +44,9 @@ def load_npz(path: str | Path, model: AlphaFold) -> Params:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            flat = {name: file[name] for name in file.files}
+        # Through zipfile: of a damaged archive numpy would leave the file open, and it reads other formats too.
+        with zipfile.ZipFile(path) as archive:
+            flat = {name.removesuffix(".npy"): _read_array(archive, name) for name in archive.namelist()}
     except FileNotFoundError:
         raise WeightsError(
             f"{path}: no such file; `parafold weights fetch` downloads the published ones"
@@ -58,6 +59,11 @@ def load_npz(path: str | Path, model: AlphaFold) -> Params:
         module, _, leaf = name.partition("//")
         params.setdefault(module, {})[leaf] = np.asarray(value, np.float32)
     return params
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    with archive.open(name) as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
 
 
 def check_parameters(shapes: dict[str, tuple[int, ...]], model: AlphaFold, *, source: str) -> None:
