@@ -27,7 +27,7 @@ _SHARE = 1 / 8
 def block_rows(x: Array, axis: int, row_bytes: int, ctx: Context) -> int:
     """Rows of `x` along `axis` to update at once, if each needs `row_bytes` of temporaries."""
     length = x.shape[axis]
-    if hk.running_init() or ctx.is_training:
+    if hk.running_init() or ctx.is_training or ctx.dropout:
         return length
     if ctx.block_size:
         return min(ctx.block_size, length)

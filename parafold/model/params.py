@@ -44,7 +44,7 @@ def load_npz(path: str | Path, model: AlphaFold) -> Params:
     """
     path = Path(path)
     try:
-        # Through zipfile: of a damaged archive numpy would leave the file open, and it reads other formats too.
+        # Through zipfile: numpy leaves a damaged archive open, and reads formats that are no archives.
         with zipfile.ZipFile(path) as archive:
             flat = {name.removesuffix(".npy"): _read_array(archive, name) for name in archive.namelist()}
     except FileNotFoundError:
