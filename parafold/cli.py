@@ -85,7 +85,10 @@ def fold(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="INPUT...", help="FASTA, AlphaFold 3 JSON, or a features file.", show_default=False
+            metavar="INPUT...",
+            help="FASTA (each record a target, ':' between the chains of a complex), AlphaFold 3 JSON,"
+            " or a features file.",
+            show_default=False,
         ),
     ],
     output_dir: Annotated[
@@ -100,7 +103,9 @@ def fold(
     models: Annotated[
         str | None, typer.Option(help="Published names, parted by commas: model_1_ptm,model_2_ptm.")
     ] = None,
-    num_recycles: Annotated[int | None, typer.Option(min=0, help="Passes before the last one.")] = None,
+    num_recycles: Annotated[
+        int | None, typer.Option(min=0, help="Passes before the last one. Default: the model's own, 3 or 20.")
+    ] = None,
     num_ensemble: Annotated[
         int | None, typer.Option(min=1, help="MSA samples averaged in each pass.")
     ] = None,
@@ -108,7 +113,12 @@ def fold(
         str, typer.Option(help="Numbers, parted by commas; each gives one prediction a model.")
     ] = "0",
     precision: Annotated[
-        Precision | None, typer.Option(help="Default: the model's own.", show_default=False)
+        Precision | None,
+        typer.Option(
+            help="mixed computes in bfloat16 and adds up in float32. Default: the model's own, float32 for"
+            " monomers, bfloat16 for multimers.",
+            show_default=False,
+        ),
     ] = None,
     databases: Annotated[
         Path | None,
@@ -131,7 +141,12 @@ def fold(
     max_length: Annotated[
         int | None, typer.Option(min=2, help="Longer targets fail.", show_default=False)
     ] = None,
-    dialect: Annotated[Dialect, typer.Option(help="How FASTA records and chains relate.")] = Dialect.auto,
+    dialect: Annotated[
+        Dialect,
+        typer.Option(
+            help="alphafold: a FASTA file is one target, its records are the chains. auto: as INPUT says."
+        ),
+    ] = Dialect.auto,
     pickle: Annotated[
         bool, typer.Option("--pickle", help="Also AlphaFold's features.pkl and result_*.pkl.")
     ] = False,
@@ -139,7 +154,11 @@ def fold(
         bool, typer.Option("--overwrite", help="Redo what an earlier run finished.")
     ] = False,
     config: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Set a published configuration name.")
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Set a published configuration name: model.resample_msa_in_recycling=false.",
+        ),
     ] = None,
 ) -> None:
     """Fold every target of the inputs; a run that was broken off continues where it stopped."""
