@@ -55,19 +55,21 @@ def test_a_bad_record_is_named_and_the_others_fold(tmp_path: Path):
         letter="ACDJE",
         short="M",
         long="A" * 20_000,
+        empty="",
         last=TRP_CAGE[1:],
     )
     result = fold(path, *small.OPTIONS, "-o", tmp_path / "out")
     assert result.exit_code == 2
-    letter, short, long = result.stderr.splitlines()
+    letter, short, long, empty = result.stderr.splitlines()
     assert f"letter: {path} line 4: 'J' is not an amino acid" in letter
     assert f"short: {path} line 5: the sequence has 1 residue" in short
-    assert f"long: {path} line 7: long: 20,000 residues" in long
-    assert "2 folded, 3 failed" in result.stdout
+    assert f"long: {path} line 7: 20,000 residues" in long
+    assert f"empty: {path} line 9: the sequence has no residues" in empty
+    assert "2 folded, 4 failed" in result.stdout
     assert {folder.name for folder in (tmp_path / "out").iterdir()} == {"good", "last"}
     again = fold(path, *small.OPTIONS, "-o", tmp_path / "out")
     assert again.exit_code == 2
-    assert "2 complete already, 3 failed" in again.stdout
+    assert "2 complete already, 4 failed" in again.stdout
 
 
 def test_a_wrong_file_is_one_error_and_the_other_files_fold(tmp_path: Path):
