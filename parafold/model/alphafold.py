@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -221,7 +221,7 @@ class AlphaFold:
 
     Attributes:
       name: the model's published name.
-      config: its configuration, see `model_config`.
+      config: its configuration, see `model_config`; to change it, make another model.
     """
 
     def __init__(
@@ -248,6 +248,7 @@ class AlphaFold:
             self.config = apply_overrides(model, overrides or {})
         self.seams = seams
         self.multimer = self.config.model.global_config.multimer_mode
+        self._compiled: dict[tuple[bool, bool], Callable[..., Any]] = {}
 
     def _forward(self, features: Batch, *, is_training: bool, compute_loss: bool):
         model = self.config.model
@@ -281,7 +282,10 @@ class AlphaFold:
         is_training: bool = False,
         compute_loss: bool = False,
     ) -> Any:
-        """Predict a structure from processed features; jit-compatible.
+        """Predict a structure from processed features.
+
+        Compiled on the first call for features of these shapes; may also stand inside `jax.jit`, `jax.grad`
+        and the like.
 
         Args:
           params: {module path: {name: array}}, or the path of a published `params_model_*.npz`.
@@ -307,8 +311,14 @@ class AlphaFold:
             raise FeaturesError(
                 f"features: {', '.join(sorted(missing))} missing; make them with model_inputs"
             )
-        forward = hk.transform(lambda x: self._forward(x, is_training=is_training, compute_loss=compute_loss))
-        return forward.apply(jax.tree.map(jnp.asarray, params), _key(rng), batch)
+        mode = is_training, compute_loss
+        if mode not in self._compiled:
+            forward = hk.transform(
+                lambda x: self._forward(x, is_training=is_training, compute_loss=compute_loss)
+            )
+            self._compiled[mode] = jax.jit(forward.apply)
+        arrays = {module: jax.tree.map(jnp.asarray, dict(named)) for module, named in params.items()}
+        return self._compiled[mode](arrays, _key(rng), batch)
 
 
 def _key(rng: int | PRNGKeyArray) -> PRNGKeyArray:
