@@ -1,43 +1,21 @@
-"""The command line: thin commands over the Python API. Help and errors of use never load JAX."""
+"""`parafold fold`."""
 
 import ast
-import functools
-import shlex
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from parafold import __version__
-from parafold.display import Display, complain, download_bar, warn
+from parafold.cli.common import FAILED, one_line_errors
+from parafold.display import Display, complain, warn
 from parafold.errors import InputError, ParafoldError
 
 if TYPE_CHECKING:
     from parafold.features import Features
     from parafold.predict import Predictor
     from parafold.protein.sequence import FoldInput
-
-FAILED = 2
-INTERRUPTED = 130
-_FEATURES_ENDINGS = (".safetensors", ".pkl", ".pickle")
-
-app = typer.Typer(
-    name="parafold",
-    help="AlphaFold 2 on current JAX.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-weights_app = typer.Typer(
-    no_args_is_help=True, help="The published parameters: fetch them, list what is there."
-)
-app.add_typer(weights_app, name="weights")
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 class Precision(StrEnum):
@@ -53,34 +31,7 @@ class Dialect(StrEnum):
     alphafold3 = "alphafold3"
 
 
-def _one_line_errors(command: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Errors that the user can mend end in one line and exit code 2, Ctrl-C in one line and 130."""
-
-    @functools.wraps(command)
-    def run(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        try:
-            return command(*args, **kwargs)
-        except ParafoldError as error:
-            complain(str(error))
-            raise typer.Exit(FAILED) from error
-        except KeyboardInterrupt:
-            complain("interrupted; what was finished is kept, and the same command continues from there")
-            raise typer.Exit(INTERRUPTED) from None
-
-    return run
-
-
-@app.callback(invoke_without_command=True)
-def _version(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    if version:
-        typer.echo(f"parafold {__version__}")
-        raise typer.Exit
-
-
-@app.command()
-@_one_line_errors
+@one_line_errors
 def fold(
     inputs: Annotated[
         list[Path],
@@ -193,60 +144,6 @@ def fold(
         failures = _fold_all(targets, refused, predictor, settings)
     if failures:
         raise typer.Exit(FAILED)
-
-
-@weights_app.command("fetch")
-@_one_line_errors
-def weights_fetch(
-    folder: Annotated[
-        Path | None, typer.Option("--to", help="Where to put them. Default: the user's data folder.")
-    ] = None,
-) -> None:
-    """Download the published parameters, check them, and say what licence they carry."""
-    from parafold import weights
-
-    typer.echo(f"Fetching {weights.URL}")
-    with download_bar() as advance:
-        found = weights.fetch(folder, advance)
-    place = next(iter(found.values())).parent
-    typer.echo(f"{len(found)} parameter files in {place}")
-    typer.echo(weights.LICENCE)
-    typer.echo(f"Use them with: parafold fold INPUT --weights {shlex.quote(str(place))}")
-
-
-@weights_app.command("list")
-@_one_line_errors
-def weights_list(
-    folder: Annotated[
-        Path | None, typer.Option("--in", help="Where to look. Default: the user's data folder.")
-    ] = None,
-) -> None:
-    """List the published parameters that are on this machine."""
-    from parafold import weights
-
-    for model, path in weights.find(folder).items():
-        typer.echo(f"{model:24} {path.stat().st_size / 1e6:8.1f} MB  {path}")
-
-
-@app.command()
-@_one_line_errors
-def doctor(
-    databases: Annotated[Path | None, typer.Option(help="Folder of databases to look at.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Folder of parameters to look at.")] = None,
-) -> None:
-    """Show Python, JAX, devices, engines, databases and memory, what is missing and how to get it."""
-    from parafold import doctor as examination
-
-    examination.show(found=examination.checks(databases, weights))
-
-
-def main() -> None:
-    """The entry point of the `parafold` command."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        complain("interrupted")
-        sys.exit(INTERRUPTED)
 
 
 def _fold_all(
