@@ -1,6 +1,21 @@
-"""From a sequence to its multiple sequence alignments."""
+"""From sequences to their multiple sequence alignments."""
 
+from parafold.msa.alignment import Alignment
 from parafold.msa.database import Database, databases_in, demo_databases
-from parafold.msa.searcher import Searcher, search
+from parafold.msa.engines import ENGINES
+from parafold.msa.execute import Progress
+from parafold.msa.executors import EXECUTORS
+from parafold.msa.search import Search, SearchResults, search
 
-__all__ = ["Database", "Searcher", "databases_in", "demo_databases", "search"]
+__all__ = [
+    "ENGINES",
+    "EXECUTORS",
+    "Alignment",
+    "Database",
+    "Progress",
+    "Search",
+    "SearchResults",
+    "databases_in",
+    "demo_databases",
+    "search",
+]

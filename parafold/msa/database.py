@@ -1,65 +1,140 @@
-"""Sequence databases: FASTA files, plain or compressed, read in blocks of bounded size."""
+"""Sequence databases: what they are called, where they are, how much of them is kept."""
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
-import lzma
-import zlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import IO, Any
-
-from pyhmmer import easel
+from typing import Literal
 
 from parafold.errors import SearchError
 
-ALPHABET: Any = easel.Alphabet.amino()
-
-# The pipeline of HMMER takes no target longer than this.
-MAX_TARGET_RESIDUES = 100_000
-
-# Small enough that a demonstration database still splits over a few cores, large enough that the fixed cost
-# of a block (a new pipeline, about a millisecond) does not show.
-BLOCK_RESIDUES = 250_000
+Format = Literal["fasta", "hhsuite", "mmseqs"]
 
 _FASTA_ENDINGS = (".fasta", ".fa", ".faa", ".fas")
+_SHARD = re.compile(r"(?P<base>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})", re.DOTALL)
 _PACKED_ENDINGS = ("", ".gz", ".xz", ".bz2")
-_OPENERS = ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\x00", lzma.open), (b"BZh", bz2.open))
-_REFUSED = ((b"\x28\xb5\x2f\xfd", "zstd"), (b"PK\x03\x04", "zip"))
+# The files beside an HH-suite database's prefix, and beside an MMseqs2 database.
+_HHSUITE_ENDINGS = tuple(
+    f"_{part}.ff{kind}" for part in ("a3m", "hhm", "cs219") for kind in ("data", "index")
+)
+_MMSEQS_ENDINGS = ("", ".index", ".dbtype", "_h", "_h.index")
 
 # A kind is known by how the database's name begins; the number is the published limit on the rows of its
 # alignment, the query among them. The order is that in which AlphaFold stacks the alignments.
 _KINDS: tuple[tuple[str, tuple[str, ...], int | None], ...] = (
     ("uniref90", ("uniref90",), 10_000),
-    ("bfd", ("bfd", "small_bfd"), None),
+    ("bfd", ("bfd", "small_bfd", "uniref30", "uniclust30"), None),
     ("mgnify", ("mgnify", "mgy_"), 501),
     ("uniprot", ("uniprot",), 50_000),
 )
+KINDS = (*(kind for kind, _, _ in _KINDS), "other")
+# Stands for "as published for the database's kind".
+PUBLISHED = -1
 
 
 @dataclass(frozen=True)
 class Database:
-    """One FASTA database under the name by which its alignment is known.
+    """A sequence database under the name by which its alignment is known.
 
-    `path` may be packed by gzip, xz or bzip2; the file's first bytes decide, not its name.
+    Attributes:
+        path: a FASTA file, plain or packed by gzip, xz or bzip2 (its first bytes decide, not its name);
+            "FILE@64" for the shards FILE-00000-of-00064 and so on; or the prefix of an HH-suite or MMseqs2
+            database.
+        kind: `uniref90`, `bfd`, `mgnify`, `uniprot` (the last is for pairing chains) or `other`; by default
+            what the name begins with. Alignments are stacked in this order.
+        max_hits: the limit on the rows of the alignment (the query counts), None for no limit; by default the
+            published one of the kind.
+        z: the number of sequences that E-values are computed with; by default as many as the database holds.
+        also: HH-suite databases that are searched in the same run, as AlphaFold does with BFD and UniRef30.
     """
 
     name: str
     path: Path
+    kind: str = ""
+    max_hits: int | None = PUBLISHED
+    z: int | None = None
+    also: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        kind = self.kind or next(
+            (kind for kind, begins, _ in _KINDS if self.name.lower().startswith(begins)), "other"
+        )
+        if kind not in KINDS:
+            raise SearchError(f"database {self.name}: no kind {kind!r}; the kinds are {', '.join(KINDS)}")
+        object.__setattr__(self, "kind", kind)
+        if self.max_hits == PUBLISHED:
+            limit = next((rows for known, _, rows in _KINDS if known == kind), None)
+            object.__setattr__(self, "max_hits", limit)
+        if self.max_hits is not None and self.max_hits < 1:
+            raise SearchError(f"database {self.name}: max_hits is {self.max_hits}; give 1 or more")
+        if self.z is not None and self.z < 1:
+            raise SearchError(f"database {self.name}: z is {self.z}; give the number of sequences, 1 or more")
 
     @property
-    def kind(self) -> str:
-        """`uniref90`, `bfd`, `mgnify`, `uniprot` (the last is for pairing chains), or `other`."""
-        return next((kind for kind, begins, _ in _KINDS if self.name.lower().startswith(begins)), "other")
+    def format(self) -> Format:
+        """What the files are, by the endings of those that are there."""
+        if (
+            self.also
+            or _beside(self.path, "_a3m.ffdata").exists()
+            or _beside(self.path, "_hhm.ffdata").exists()
+        ):
+            return "hhsuite"
+        return "mmseqs" if _beside(self.path, ".dbtype").exists() else "fasta"
 
     @property
-    def max_hits(self) -> int | None:
-        """The published limit on the rows of the alignment (the query counts), or None."""
-        return next((rows for kind, _, rows in _KINDS if kind == self.kind), None)
+    def files(self) -> list[Path]:
+        """The files that hold the database, in order.
+
+        Raises:
+            SearchError: one of them is missing.
+        """
+        if self.format == "hhsuite":
+            prefixes = (self.path, *self.also)
+            return [f for p in prefixes for f in _present(p, _HHSUITE_ENDINGS, self.name)]
+        if self.format == "mmseqs":
+            return _present(self.path, _MMSEQS_ENDINGS, self.name)
+        base, at, count = str(self.path).rpartition("@")
+        if not at or not count.isdigit() or self.path.exists():
+            return [self.path]
+        files = [shard_path(Path(base), index, int(count)) for index in range(int(count))]
+        missing = [file for file in files if not file.exists()]
+        if missing or not files:
+            raise SearchError(
+                f"{self.path}: {len(missing)} of {count} shards are missing, {_first_name(missing)}"
+                " first; make them again (parafold db shard)"
+            )
+        return files
+
+    @property
+    def bytes(self) -> int:
+        """The size of all its files.
+
+        Raises:
+            SearchError: one of them cannot be looked at.
+        """
+        return sum(file_size(file) for file in self.files)
+
+
+def shard_path(base: Path, index: int, count: int) -> Path:
+    """Where shard `index` of `count` of a FASTA file is, by AlphaFold 3's naming."""
+    return base.with_name(f"{base.name}-{index:05}-of-{count:05}")
+
+
+def shard_of(path: Path) -> tuple[int, int] | None:
+    """Index and count in the name of a shard's file, `FILE-00000-of-00064`; None for any other file."""
+    match = _SHARD.fullmatch(path.name)
+    return (int(match["index"]), int(match["count"])) if match else None
+
+
+def file_size(path: Path) -> int:
+    """Raises SearchError where the file cannot be looked at."""
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise SearchError(f"{path}: cannot be read ({error.strerror}); check the path") from error
 
 
 def demo_databases() -> list[Database]:
@@ -69,7 +144,8 @@ def demo_databases() -> list[Database]:
 
 def databases_in(folder: str | Path) -> list[Database]:
     """Every FASTA file of a folder, each under the name of its file without endings; or one database, when
-    `folder` is a file. Files end in `.fasta`, `.fa`, `.faa` or `.fas`, plain or with `.gz`, `.xz` or `.bz2`.
+    `folder` is a file. Files end in `.fasta`, `.fa`, `.faa` or `.fas`, plain or with `.gz`, `.xz` or `.bz2`;
+    shards (`NAME.fasta-00000-of-00064`) count as one database.
 
     Returns them in the order in which AlphaFold stacks alignments: uniref90, bfd, mgnify, uniprot, others.
 
@@ -78,7 +154,7 @@ def databases_in(folder: str | Path) -> list[Database]:
     """
     folder = Path(folder)
     try:
-        if not folder.exists():
+        if not folder.exists() and "@" not in folder.name:
             raise SearchError(
                 f"{folder}: no such folder of databases; give a folder that holds FASTA files "
                 f"({', '.join(_FASTA_ENDINGS)}, plain or .gz, .xz, .bz2)"
@@ -87,11 +163,11 @@ def databases_in(folder: str | Path) -> list[Database]:
     except OSError as error:
         raise SearchError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
     databases: dict[str, Database] = {}
-    for path in files:
+    for path in dict.fromkeys(map(_whole, files)):
         name = _database_name(path)
         if name is None and path == folder:
             name = path.stem
-        if name is None or not path.is_file():
+        if name is None or path.is_dir():
             continue
         if name in databases:
             raise SearchError(
@@ -103,161 +179,34 @@ def databases_in(folder: str | Path) -> list[Database]:
             f"{folder}: holds no FASTA file; add databases that end in {', '.join(_FASTA_ENDINGS)} "
             "(plain or .gz, .xz, .bz2)"
         )
-    order = [kind for kind, _, _ in _KINDS] + ["other"]
-    return sorted(databases.values(), key=lambda database: (order.index(database.kind), database.name))
+    return in_published_order(databases.values())
+
+
+def in_published_order(databases: Iterable[Database]) -> list[Database]:
+    """As AlphaFold stacks their alignments: by kind, then by name."""
+    return sorted(databases, key=lambda database: (KINDS.index(database.kind), database.name))
+
+
+def _whole(path: Path) -> Path:
+    """The database that a shard's file belongs to, "FILE@COUNT"; any other path is its own."""
+    match = _SHARD.fullmatch(path.name)
+    return path.with_name(f"{match['base']}@{int(match['count'])}") if match else path
 
 
 def _database_name(path: Path) -> str | None:
-    name = path.name.lower()
+    file_name = path.name.rpartition("@")[0] if path.name.rpartition("@")[2].isdigit() else path.name
+    name = file_name.lower()
     endings = sorted((fasta + packed for fasta in _FASTA_ENDINGS for packed in _PACKED_ENDINGS), key=len)
     ending = next((ending for ending in reversed(endings) if name.endswith(ending)), None)
-    return path.name[: -len(ending)] if ending and len(name) > len(ending) and name[0] != "." else None
+    return file_name[: -len(ending)] if ending and len(name) > len(ending) and name[0] != "." else None
 
 
-@dataclass(frozen=True)
-class Block:
-    """Some consecutive records of a database, and how far through the file they end (0 to 1)."""
-
-    sequences: easel.DigitalSequenceBlock
-    fraction: float
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
 
 
-def read_blocks(database: Database, residues: int = BLOCK_RESIDUES) -> Iterator[Block]:
-    """The records of a database in file order, in blocks of at least `residues` residues each.
-
-    Raises:
-        SearchError: the file is missing, unreadable, truncated, empty, or not protein FASTA; with the line
-            where the format breaks.
-    """
-    try:
-        size = database.path.stat().st_size
-        raw = database.path.open("rb")
-    except OSError as error:
-        raise SearchError(f"{database.path}: cannot be read ({error.strerror}); check the path") from error
-    with raw:
-        source = _Source(database.path, raw)
-        first = True
-        last: Any = None
-        with source.translate_errors():
-            file = easel.SequenceFile(source, "fasta", digital=True, alphabet=ALPHABET)  # pyright: ignore
-        with file:
-            while True:
-                with source.translate_errors():
-                    sequences = file.read_block(residues=residues)
-                if not sequences:
-                    break
-                _check_block(database.path, sequences, first)
-                first, last = False, sequences[-1]
-                yield Block(sequences, min(raw.tell() / max(size, 1), 1.0))
-        if last is None:
-            raise SearchError(f"{database.path}: holds no sequence; give a protein FASTA file")
-        if len(last) == 0:
-            raise SearchError(
-                f"{database.path}: ends after the header of {_name(last)}, without its residues; "
-                "the file is truncated, fetch it again"
-            )
-
-
-def _check_block(path: Path, sequences: easel.DigitalSequenceBlock, first: bool) -> None:
-    longest = sequences.largest()
-    if len(longest) > MAX_TARGET_RESIDUES:
-        raise SearchError(
-            f"{path}: record {_name(longest)} has {len(longest)} residues, HMMER takes "
-            f"{MAX_TARGET_RESIDUES} at most; take the record out, or split it"
-        )
-    if first and _is_nucleotide(sequences):
-        raise SearchError(f"{path}: holds nucleotides, not proteins; give a protein FASTA file")
-
-
-def _is_nucleotide(sequences: easel.DigitalSequenceBlock, sample: int = 10_000) -> bool:
-    """Whether nearly every residue of the first ones is a nucleotide's letter: A, C, G and T are a quarter of
-    a protein's residues."""
-    bases = bytes(ALPHABET.encode("ACGTUN"))
-    seen = found = 0
-    for sequence in sequences:
-        residues = bytes(sequence.sequence)
-        seen += len(residues)
-        found += sum(residues.count(base) for base in bases)
-        if seen >= sample:
-            break
-    return seen >= 50 and found >= 0.95 * seen
-
-
-def _name(sequence: Any) -> str:
-    try:
-        return sequence.name
-    except UnicodeDecodeError:
-        return "(a name that is not UTF-8)"
-
-
-class _Source(io.RawIOBase):
-    """The binary file that Easel reads from: it unpacks, and remembers the error that Easel would hide."""
-
-    def __init__(self, path: Path, raw: IO[bytes]) -> None:
-        self.path = path
-        self.error: Exception | None = None
-        self._stream: Any = raw
-        try:
-            head = raw.read(6)
-            raw.seek(0)
-        except OSError as error:
-            raise SearchError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-        for magic, tool in _REFUSED:
-            if head.startswith(magic):
-                raise SearchError(f"{path}: is packed by {tool}; unpack it, or pack it with gzip or xz")
-        if head.startswith(b"\xef\xbb\xbf"):
-            raise SearchError(
-                f"{path} line 1: begins with a byte order mark; save the file as plain ASCII text"
-            )
-        for magic, opener in _OPENERS:
-            if head.startswith(magic):
-                self._stream = opener(raw, "rb")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            chunk = self._stream.read(len(buffer))
-        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-            self.error = error
-            return 0
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
-
-    def translate_errors(self) -> _Translated:
-        return _Translated(self)
-
-
-class _Translated:
-    """Turns whatever reading a block raised, or hid, into a SearchError that names the file."""
-
-    def __init__(self, source: _Source) -> None:
-        self._source = source
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        path = self._source.path
-        hidden = self._source.error
-        if hidden is not None:
-            raise SearchError(
-                f"{path}: reading stopped ({hidden}); the file is damaged or truncated, fetch it again"
-            )
-        if isinstance(error, EOFError):
-            raise SearchError(f"{path}: is empty; give a protein FASTA file") from error
-        if isinstance(error, ValueError | RuntimeError | SystemError):
-            raise SearchError(f"{path}{_where(error)}; give a protein FASTA file") from error
-
-
-def _where(error: Exception) -> str:
-    """Easel's message with the line counted from 1: through a file object it counts from 0."""
-    text = str(error).removeprefix("Could not parse file: ").strip()
-    line, _, what = text.removeprefix("Line ").partition(": ")
-    if line.isdigit() and what:
-        shown = "".join(letter if letter.isprintable() else repr(letter).strip("'") for letter in what)
-        # A NUL byte ends Easel's own message.
-        shown += " NUL" if shown == "illegal character" else ""
-        return f" line {int(line) + 1}: {shown}"
-    return f": {text}"
+def _present(prefix: Path, endings: Iterable[str], name: str) -> list[Path]:
+    found = [file for file in (_beside(prefix, ending) for ending in endings) if file.exists()]
+    if not found:
+        raise SearchError(f"database {name}: no file begins with {prefix}; check the path")
+    return found

@@ -1,0 +1,143 @@
+"""HMMER's jackhmmer (one iteration, AlphaFold's flags), in process through pyhmmer.
+
+The parts' hits merge exactly: a part is searched as if the database held one sequence, which keeps every
+hit that any larger database would keep, and `merge` then applies the thresholds with the true number of
+sequences. So the rows do not depend on how the database was cut, and its size need not be known beforehand.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import pyhmmer
+from pyhmmer import easel, plan7
+
+from parafold.errors import SearchError
+from parafold.msa.database import Database
+from parafold.msa.engines.base import Chunk, Domain, Engine, Hit, Row
+from parafold.msa.fasta import ALPHABET, BLOCK_RESIDUES, BLOCK_SEQUENCES, read_blocks
+from parafold.msa.shards import Shard
+
+# AlphaFold runs `jackhmmer -N 1 --F1 0.0005 --F2 5e-05 --F3 5e-07 --incE 0.0001 -E 0.0001`.
+FILTERS: dict[str, Any] = {"F1": 0.0005, "F2": 5e-05, "F3": 5e-07}
+MAX_EVALUE = 1e-4
+# jackhmmer's own default for domains, which AlphaFold leaves as it is.
+MAX_DOMAIN_EVALUE = 1e-3
+
+
+class PyHmmer(Engine):
+    """The default engine: needs no program, and may search any part of a database."""
+
+    name = "pyhmmer"
+    can_split = True
+
+    @property
+    def version(self) -> str:
+        return f"pyhmmer {pyhmmer.__version__}"
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        return {**FILTERS, "E": MAX_EVALUE, "incE": MAX_EVALUE, "incdomE": MAX_DOMAIN_EVALUE, "N": 1}
+
+    @cached_property
+    def _background(self) -> plan7.Background:
+        return plan7.Background(ALPHABET)
+
+    def prepare(self, sequence: str) -> bytes:
+        """The profile HMM of the query, in HMMER's binary format."""
+        digital = easel.TextSequence(name="query", sequence=checked(sequence)).digitize(ALPHABET)
+        hmm, _, _ = plan7.Builder(ALPHABET).build(digital, self._background)
+        stream = io.BytesIO()
+        hmm.write(stream, binary=True)
+        return stream.getvalue()
+
+    def search(
+        self, queries: Mapping[int, bytes], database: Database, shard: Shard, memory: int
+    ) -> Iterator[Chunk]:
+        profiles = {number: self._profile(prepared) for number, prepared in queries.items()}
+        for block in read_blocks(shard.path, shard.start, shard.end, residues=BLOCK_RESIDUES):
+            hits = {}
+            for number, profile in profiles.items():
+                try:
+                    if found := search_block(profile, block):
+                        hits[number] = found
+                except SearchError as error:
+                    raise SearchError(f"{shard.path}: {error}") from error
+            yield Chunk(len(block), block.total_length(), hits)
+
+    def merge(self, query: str, hits: Iterable[Hit], database_size: int) -> list[Row]:
+        """In jackhmmer's order: by score, then by name."""
+        return merge(hits, database_size)
+
+    def _profile(self, prepared: bytes) -> plan7.OptimizedProfile:
+        with plan7.HMMFile(io.BytesIO(prepared)) as file:
+            hmm = file.read()
+        return hmm.to_profile(self._background).to_optimized()
+
+
+def search_block(profile: plan7.OptimizedProfile, targets: easel.DigitalSequenceBlock[Any]) -> list[Hit]:
+    """The hits among some targets. Releases the interpreter lock while HMMER works.
+
+    Raises:
+        SearchError: a target's name is not UTF-8, or HMMER ran out of memory or of number range.
+    """
+    pipeline = plan7.Pipeline(
+        ALPHABET, **FILTERS, Z=1, domZ=1, E=MAX_EVALUE, incE=MAX_EVALUE, incdomE=MAX_DOMAIN_EVALUE
+    )
+    try:
+        found = pipeline.search_hmm(profile, targets)
+        return [_hit(hit, profile.M) for hit in found.reported]
+    except (OverflowError, MemoryError) as error:
+        raise SearchError(
+            f"HMMER gave up on a query of {profile.M} residues ({error or 'out of memory'}); split the query, "
+            "or give its workers more memory (--max-memory)"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SearchError(f"the name {error.object!r} is not UTF-8; rewrite it in plain ASCII") from error
+
+
+def merge(hits: Iterable[Hit], database_size: int) -> list[Row]:
+    """The rows of one database's alignment in jackhmmer's order, from the hits of any partition of it."""
+    reported = [hit for hit in hits if hit.evalue * database_size <= MAX_EVALUE]
+    reported.sort(key=lambda hit: (-hit.score, hit.name.encode(), hit.start))
+    return [
+        Row(f"{hit.name}/{domain.start}-{domain.end}", domain.row, hit.score, hit.evalue * database_size)
+        for hit in reported
+        for domain in hit.domains
+        if domain.evalue * len(reported) <= MAX_DOMAIN_EVALUE
+    ]
+
+
+def checked(sequence: str) -> str:
+    """The query in upper case.
+
+    Raises:
+        SearchError: it is too short, or holds a letter that is no amino acid, or nothing but X.
+    """
+    sequence = sequence.upper()
+    if len(sequence) < 2:
+        raise SearchError(
+            f"a query of {len(sequence)} residues cannot be searched for; give a sequence of 2 or more"
+        )
+    wrong = next((i for i, letter in enumerate(sequence) if not ("A" <= letter <= "Z")), None)
+    if wrong is not None:
+        raise SearchError(
+            f"query residue {wrong + 1}: {sequence[wrong]!r} is not an amino acid; replace it by X"
+        )
+    if set(sequence) == {"X"}:
+        raise SearchError("the query holds unknown residues (X) only; give its sequence, or skip the search")
+    return sequence
+
+
+def _hit(hit: plan7.Hit, length: int) -> Hit:
+    domains = tuple(_domain(domain, length) for domain in hit.domains if domain.included)
+    return Hit(hit.name, hit.score, hit.pvalue, hit.domains[0].alignment.target_from, domains)
+
+
+def _domain(domain: plan7.Domain, length: int) -> Domain:
+    alignment = domain.alignment
+    row = "-" * (alignment.hmm_from - 1) + alignment.target_sequence + "-" * (length - alignment.hmm_to)
+    return Domain(domain.pvalue, alignment.target_from, alignment.target_to, row)

@@ -1,0 +1,125 @@
+"""Doing a plan's tasks, and merging what they found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from parafold.errors import SearchError
+from parafold.msa.alignment import Alignment
+from parafold.msa.executors import Executor
+from parafold.msa.plan import Plan, result_path
+from parafold.msa.results import Result
+from parafold.msa.sealed import DamagedError
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a search has come.
+
+    Attributes:
+        doing: the step in words.
+        databases: name -> fraction of its work that is done.
+        queries_done: queries whose alignments are complete, of `queries`.
+        seconds_left: what the rest will take at the speed so far, None while that is unknown.
+    """
+
+    doing: str
+    databases: Mapping[str, float]
+    queries_done: int
+    queries: int
+    seconds_left: float | None = None
+
+
+def execute(
+    folder: Path,
+    plan: Plan,
+    executor: Executor,
+    results: dict[int, Result],
+    report: Callable[[Mapping[str, float], float | None], None],
+) -> None:
+    """Do the tasks of a plan that `results` (task number -> result) lacks, and add theirs.
+
+    `report` is called with the fraction done of each database and the seconds that the rest will take.
+
+    Raises:
+        SearchError: a task failed, or the executor cannot start.
+        OutputError: a result cannot be written.
+    """
+    clock = _Clock(plan, results)
+    report(clock.fractions(), None)
+    missing = [number for number in plan.order if number not in results]
+    if missing:
+        for number in executor.run(folder, missing):
+            results[number] = Result(result_path(folder, number))
+            clock.finished(number)
+            report(clock.fractions(), clock.seconds_left())
+
+
+def finished(folder: Path, plan: Plan, warn: Callable[[str], None]) -> dict[int, Result]:
+    """The results that are complete and undamaged, by task number; damaged ones are removed."""
+    results = {}
+    for task in plan.tasks:
+        path = result_path(folder, task.number)
+        if path.exists():
+            try:
+                results[task.number] = Result(path)
+            except DamagedError as error:
+                warn(str(error))
+                path.unlink(missing_ok=True)
+    return results
+
+
+def merge(plan: Plan, results: Mapping[int, Result], query: int, database: int) -> Alignment:
+    """The alignment of a query and a database, by number, from the results of all tasks.
+
+    Raises:
+        SearchError: a task's result is missing.
+    """
+    tasks = [task for task in plan.tasks if task.database == database and query in task.queries]
+    lacking = [task.number for task in tasks if task.number not in results]
+    if lacking:
+        raise SearchError(
+            f"{len(lacking)} of {len(tasks)} results of {plan.databases[database].name} are missing, that of task "
+            f"{lacking[0]} first; let the workers finish, or start those again that were broken off"
+        )
+    source = plan.databases[database]
+    size = source.z or sum(results[task.number].record.sequences for task in tasks)
+    hits = (hit for task in tasks for hit in results[task.number].hits(query))
+    rows = plan.engine(database).merge(plan.sequences[query], hits, size)
+    # The limit counts the query.
+    limit = None if source.max_hits is None else source.max_hits - 1
+    return Alignment(plan.sequences[query], source.name, size, rows[:limit])
+
+
+class _Clock:
+    """Estimates, from the tasks' estimated costs and the time that the finished ones took."""
+
+    def __init__(self, plan: Plan, done: Iterable[int]) -> None:
+        self._plan = plan
+        self._done = set(done)
+        self._left = sum(task.cost for task in plan.tasks if task.number not in self._done)
+        self._cost = 0.0
+        self._started = time.monotonic()
+
+    def finished(self, number: int) -> None:
+        self._done.add(number)
+        self._cost += self._plan.tasks[number].cost
+
+    def fractions(self) -> dict[str, float]:
+        total: dict[str, float] = {}
+        done: dict[str, float] = {}
+        for task in self._plan.tasks:
+            name = self._plan.databases[task.database].name
+            total[name] = total.get(name, 0.0) + task.cost
+            done[name] = done.get(name, 0.0) + task.cost * (task.number in self._done)
+        return {name: done[name] / total[name] for name in total}
+
+    def seconds_left(self) -> float | None:
+        return (
+            (self._left - self._cost) / self._cost * (time.monotonic() - self._started)
+            if self._cost
+            else None
+        )

@@ -1,0 +1,98 @@
+"""What one task found: a sealed file with a line of hits for each query and block, and a summary as its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from parafold.msa.engines.base import Chunk, Domain, Hit
+from parafold.msa.sealed import DamagedError, SealedWriter, read_sealed
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """What a finished task was and took. `cpu_seconds` count the programs that it started; `peak_bytes` is the
+    greatest resident memory that its process had until then."""
+
+    task: int
+    database: str
+    bytes: int
+    queries: int
+    query_residues: int
+    sequences: int
+    residues: int
+    cpu_seconds: float
+    wall_seconds: float
+    peak_bytes: int
+    worker: str
+
+
+class ResultWriter:
+    """Collects the chunks of one task in a file that is there when it is complete.
+
+    Raises:
+        OutputError: the disk is full, or the folder cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = SealedWriter(path)
+        self._segments: list[tuple[int, int, int]] = []
+        self.sequences = 0
+        self.residues = 0
+
+    def add(self, chunk: Chunk) -> None:
+        self.sequences += chunk.sequences
+        self.residues += chunk.residues
+        for query, hits in chunk.hits.items():
+            line = json.dumps(hits, separators=(",", ":")).encode() + b"\n"
+            self._segments.append((query, self._file.position, len(line)))
+            self._file.write(line)
+
+    def finish(self, record: TaskRecord) -> None:
+        summary = {"segments": self._segments, "record": asdict(record)}
+        self._file.write(json.dumps(summary, separators=(",", ":")).encode() + b"\n")
+
+    def __enter__(self) -> ResultWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._file.__exit__(kind, error, trace)
+
+
+class Result:
+    """A finished task's result. Only its index is held in memory.
+
+    Raises:
+        DamagedError: the file is not what the task wrote.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._segments: dict[int, list[tuple[int, int]]] = {}
+        content = read_sealed(path)
+        try:
+            summary = json.loads(content[content.rfind(b"\n", 0, -1) + 1 :])
+            for query, start, length in summary["segments"]:
+                self._segments.setdefault(query, []).append((start, length))
+            self.record = TaskRecord(**summary["record"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedError(f"{path}: is no result of this version; it will be made again") from error
+
+    def hits(self, query: int) -> Iterator[Hit]:
+        """The hits of one query.
+
+        Raises:
+            DamagedError: the file has changed since it was opened.
+        """
+        if query not in self._segments:
+            return
+        try:
+            with self._path.open("rb") as file:
+                for start, length in self._segments[query]:
+                    file.seek(start)
+                    for name, score, evalue, first, domains in json.loads(file.read(length)):
+                        yield Hit(name, score, evalue, first, tuple(Domain(*domain) for domain in domains))
+        except (OSError, ValueError) as error:
+            raise DamagedError(f"{self._path}: has changed while it was read; search again") from error

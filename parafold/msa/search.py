@@ -1,0 +1,444 @@
+"""The search: queries and databases to alignments, over many processes or machines, resumable and cached."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import itertools
+import json
+import math
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from parafold import files
+from parafold.errors import SearchError
+from parafold.machine import physical_memory, usable_cpus
+from parafold.msa.alignment import Alignment, stacked
+from parafold.msa.cache import Cache, cache_key, default_cache
+from parafold.msa.database import Database, in_published_order
+from parafold.msa.engines import Engine, make_engine
+from parafold.msa.execute import Progress, execute, finished, merge
+from parafold.msa.executors import Executor, make_executor
+from parafold.msa.fingerprint import fingerprint
+from parafold.msa.plan import SCHEDULES, Plan, Schedule, estimated_seconds, make_plan, save_prepared
+from parafold.msa.registry import resolve
+from parafold.msa.results import TaskRecord
+from parafold.msa.sealed import DamagedError
+from parafold.msa.unpack import unpacked
+from parafold.protein.alignment import Msa
+
+Databases = str | Path | Database | Mapping[str, str | Path] | Sequence[str | Path | Database]
+# A query's sequence and the index of a database.
+_Pair = tuple[str, int]
+
+# Less work than this is not worth a process of its own.
+_SECONDS_PER_WORKER = 1.0
+# What the machine's other processes keep.
+_MEMORY_SHARE = 0.8
+_DEFAULT = Path("~/.cache/parafold/msa")
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=3)
+
+
+class SearchResults(Mapping[str, Msa]):
+    """Query name -> its MSA: the databases' alignments in published order, repeated rows dropped, as AlphaFold
+    makes its MSA features from them. Alignments of `uniprot`, which serve to pair chains, are not in it.
+
+    Attributes:
+        alignments: query name -> database name -> `Alignment`, with scores and E-values.
+        tasks: what each task took, of those that were done in this run.
+        seconds: step -> wall time.
+    """
+
+    def __init__(self, search: Search, alignments: dict[str, dict[str, Alignment]]) -> None:
+        self.alignments = alignments
+        self.tasks = search.tasks
+        self.seconds = search.seconds
+        self._paired = {database.name for database in search.databases if database.kind == "uniprot"}
+        self._msas: dict[str, Msa] = {}
+
+    def by_database(self, name: str) -> dict[str, Msa]:
+        """Database name -> alignment, of one query."""
+        return {database: alignment.msa() for database, alignment in self.alignments[name].items()}
+
+    def __getitem__(self, name: str) -> Msa:
+        if name not in self._msas:
+            found = self.alignments[name]
+            parts = [alignment.msa() for database, alignment in found.items() if database not in self._paired]
+            self._msas[name] = stacked(parts or [Msa.query_only(next(iter(found.values())).query)])
+        return self._msas[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.alignments)
+
+    def __len__(self) -> int:
+        return len(self.alignments)
+
+
+def search(
+    queries: Mapping[str, str],
+    databases: Databases,
+    *,
+    engine: str | Engine = "pyhmmer",
+    workers: int | None = None,
+    executor: str | Executor = "processes",
+    shards: int | None = None,
+    schedule: Schedule = "longest-first",
+    cache: str | Path | None = _DEFAULT,
+    max_hits: int | Mapping[str, int | None] | None = None,
+    max_memory: int | None = None,
+    progress: Callable[[Progress], None] = lambda progress: None,
+    warn: Callable[[str], None] = _warn,
+    on_error: Callable[[str, SearchError], None] | None = None,
+) -> SearchResults:
+    """Search for all queries in all databases: query name -> MSA.
+
+    Args:
+        queries: name -> sequence.
+        databases: a folder, a file, a registered name, or several of them; or name -> path.
+        engine: `pyhmmer`, `jackhmmer`, `hhblits`, `mmseqs` or `needleman-wunsch`. HH-suite databases are
+            searched with hhblits, whatever the engine of the others.
+        workers: how many processes or jobs; as many as there are cores by default, fewer for little work.
+        executor: `serial`, `processes`, `ray`, `slurm`, or an `Executor`.
+        shards: into how many parts each database is cut; what is found does not depend on it.
+        schedule: `longest-first`, or `static`: one task for each whole database, in the order given.
+        cache: folder of finished alignments and unfinished work; None for neither.
+        max_hits: limit on the rows of each alignment, the query among them, or database name -> limit (None: no
+            limit). By default each database's own.
+        max_memory: bytes that a worker may use; by default the workers share the machine's memory.
+        progress: called whenever something has been done.
+        warn: called with what stops nothing but is worth knowing; Python's warnings by default.
+        on_error: called with a query's name and error where it cannot be searched for; without it that raises.
+
+    Raises:
+        SearchError: no database, a database or query that cannot be searched, an engine that is not installed.
+        OutputError: the cache cannot be written. What was finished is kept; the same call goes on from there.
+    """
+    work = Search(
+        queries,
+        databases,
+        engine=engine,
+        shards=shards,
+        schedule=schedule,
+        cache=cache,
+        max_hits=max_hits,
+        max_memory=max_memory,
+        progress=progress,
+        warn=warn,
+        on_error=on_error,
+    )
+    found = dict(work.run(executor, workers))
+    return SearchResults(work, {name: found[name] for name in queries if name in found})
+
+
+class Search:
+    """A search in steps, for those who take alignments as they come, or plan here and run elsewhere.
+
+    The arguments are those of `search`.
+
+    Attributes:
+        queries: name -> sequence.
+        databases: in the order in which their alignments are stacked.
+        tasks, seconds: see `SearchResults`; they grow while the search runs.
+
+    Raises:
+        SearchError: no database, one that cannot be searched, or an engine that is not installed.
+    """
+
+    def __init__(
+        self,
+        queries: Mapping[str, str],
+        databases: Databases,
+        *,
+        engine: str | Engine = "pyhmmer",
+        shards: int | None = None,
+        schedule: Schedule = "longest-first",
+        cache: str | Path | None = _DEFAULT,
+        max_hits: int | Mapping[str, int | None] | None = None,
+        max_memory: int | None = None,
+        progress: Callable[[Progress], None] = lambda progress: None,
+        warn: Callable[[str], None] = _warn,
+        on_error: Callable[[str, SearchError], None] | None = None,
+    ) -> None:
+        if shards is not None and shards < 1:
+            raise SearchError(f"{shards} shards; give 1 or more")
+        if schedule not in SCHEDULES:
+            raise SearchError(f"no schedule {schedule!r}; the schedules are {', '.join(SCHEDULES)}")
+        self.queries = {name: sequence.upper() for name, sequence in queries.items()}
+        self._names: dict[str, list[str]] = {}
+        for name, sequence in self.queries.items():
+            self._names.setdefault(sequence, []).append(name)
+        given = _limited(_resolved(databases, warn), max_hits)
+        # The order in which databases are given is what the static schedule is about.
+        self.databases = given if schedule == "static" else in_published_order(given)
+        chosen = make_engine(engine) if isinstance(engine, str) else engine
+        self._engines = [_engine_for(database, chosen) for database in self.databases]
+        self._fingerprints = [fingerprint(database) for database in self.databases]
+        self._shards = shards
+        self._schedule: Schedule = schedule
+        self._cache = (
+            Cache(default_cache() if cache == _DEFAULT else Path(cache)) if cache is not None else None
+        )
+        self._memory = max_memory
+        self._progress = progress
+        self._warn = warn
+        self._on_error = on_error
+        self.tasks: list[TaskRecord] = []
+        self.seconds: dict[str, float] = {}
+
+    def run(
+        self, executor: str | Executor = "processes", workers: int | None = None
+    ) -> Iterator[tuple[str, dict[str, Alignment]]]:
+        """Yields each query's name with its alignments (database name -> alignment), first of those queries
+        that are in the cache.
+
+        Raises:
+            SearchError, OutputError: see `search`.
+        """
+        pairs = list(itertools.product(self._names, range(len(self.databases))))
+        with contextlib.ExitStack() as stack:
+            cache = self._cache
+            if cache is None:
+                temporary = tempfile.TemporaryDirectory(prefix="parafold-", ignore_cleanup_errors=True)
+                cache = Cache(Path(stack.enter_context(temporary)))
+            found = self._cached(cache, pairs)
+            folder = cache.folder / "work" / self._identity()
+            if len(found) < len(pairs):
+                # Another process may be at the same search: wait, then take what it found.
+                stack.enter_context(_locked(folder, self._warn))
+                found |= self._cached(cache, [pair for pair in pairs if pair not in found])
+            missing = [pair for pair in pairs if pair not in found]
+            lacking = {sequence for sequence, _ in missing}
+            self._say("cached", {}, len(self.queries) - sum(s in lacking for s in self.queries.values()))
+            for name, sequence in self.queries.items():
+                if sequence not in lacking:
+                    yield name, self._alignments(sequence, found)
+            if missing:
+                crew = stack.enter_context(self._crew(executor, workers, missing))
+                yield from self._find(missing, found, cache, folder, crew)
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def plan(self, folder: str | Path, workers: int) -> Plan:
+        """Cut the whole search into tasks for `workers` workers and write them to a folder, to be done by
+        `parafold msa worker` wherever the folder and the databases are seen, and merged by `merge`.
+
+        Raises:
+            SearchError: the folder holds another plan, or a query cannot be searched for.
+            OutputError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        pairs = list(itertools.product(self._names, range(len(self.databases))))
+        if (folder / "plan.json").exists():
+            raise SearchError(f"{folder}: holds a plan already; choose another folder, or remove this one")
+        return self._planned(pairs, folder, folder / "databases", workers)
+
+    def _find(
+        self, missing: list[_Pair], found: dict[_Pair, Alignment], cache: Cache, folder: Path, crew: Executor
+    ) -> Iterator[tuple[str, dict[str, Alignment]]]:
+        with self._timed("plan"):
+            plan = self._resumed(missing, folder)
+            crew.start(folder)
+            if plan is None:
+                plan = self._planned(
+                    missing, folder, cache.folder / "databases", crew.workers or usable_cpus()
+                )
+        done = len(self.queries) - sum(name in plan.names for name in self.queries)
+        with self._timed("search"):
+            results = finished(folder, plan, self._warn)
+            before = set(results)
+            execute(
+                folder, plan, crew, results, lambda parts, left: self._say("searching", parts, done, left)
+            )
+        self.tasks += [result.record for number, result in sorted(results.items()) if number not in before]
+        numbers = {sequence: number for number, sequence in enumerate(plan.sequences)}
+        for sequence, pairs in itertools.groupby(missing, key=lambda pair: pair[0]):
+            if sequence not in numbers:
+                continue
+            with self._timed("merge"):
+                for pair in pairs:
+                    found[pair] = merge(plan, results, numbers[sequence], pair[1])
+                    cache.put(self._key(*pair), found[pair])
+            for name in self._names[sequence]:
+                done += 1
+                self._say("merging", {database.name: 1.0 for database in self.databases}, done, 0.0)
+                yield name, self._alignments(sequence, found)
+
+    def _resumed(self, missing: list[_Pair], folder: Path) -> Plan | None:
+        """The plan of a run that was broken off, if it serves."""
+        if not (folder / "plan.json").exists():
+            return None
+        try:
+            plan = Plan.load(folder)
+        except SearchError as error:
+            self._warn(str(error))
+            shutil.rmtree(folder / "tasks", ignore_errors=True)
+            return None
+        covered = {(plan.sequences[query], task.database) for task in plan.tasks for query in task.queries}
+        if not covered.issuperset(missing) or self._shards not in (None, plan.shards):
+            shutil.rmtree(folder / "tasks", ignore_errors=True)
+            return None
+        if self._memory is not None and self._memory != plan.memory:
+            plan = dataclasses.replace(plan, memory=self._memory)
+            plan.save(folder)
+        return plan
+
+    def _planned(self, pairs: list[_Pair], folder: Path, unpacking: Path, workers: int) -> Plan:
+        """A new plan in the folder, without the queries that cannot be searched for."""
+        prepared: dict[str, dict[str, bytes]] = {engine.name: {} for engine in self._engines}
+        wanted: dict[int, list[str]] = {index: [] for _, index in pairs}
+        names: dict[str, str] = {}
+        for sequence, some in itertools.groupby(pairs, key=lambda pair: pair[0]):
+            indices = [index for _, index in some]
+            try:
+                for engine in {self._engines[index].name: self._engines[index] for index in indices}.values():
+                    prepared[engine.name][sequence] = engine.prepare(sequence)
+            except SearchError as error:
+                self._refuse(sequence, error)
+                continue
+            names |= dict.fromkeys(self._names[sequence], sequence)
+            for index in indices:
+                wanted[index].append(sequence)
+        databases = [
+            unpacked(database, unpacking) if index in wanted else database
+            for index, database in enumerate(self.databases)
+        ]
+        plan = make_plan(
+            names,
+            databases,
+            self._engines,
+            wanted=wanted,
+            memory=self._memory or int(_MEMORY_SHARE * physical_memory() / workers),
+            workers=workers,
+            shards=self._shards,
+            schedule=self._schedule,
+        )
+        save_prepared(folder, plan, prepared)
+        plan.save(folder)
+        return plan
+
+    def _refuse(self, sequence: str, error: SearchError) -> None:
+        for name in self._names[sequence]:
+            if self._on_error is None:
+                raise SearchError(f"{name}: {error}") from error
+            self._on_error(name, error)
+
+    def _crew(self, executor: str | Executor, workers: int | None, missing: list[_Pair]) -> Executor:
+        if workers is not None and workers < 1:
+            raise SearchError(f"{workers} workers; give 1 or more")
+        if executor == "processes" and workers is None:
+            work = sum(estimated_seconds([self.databases[index]], [sequence]) for sequence, index in missing)
+            workers = min(usable_cpus(), math.ceil(work / _SECONDS_PER_WORKER))
+            if workers <= 1:
+                executor = "serial"
+        return make_executor(executor, workers)
+
+    def _cached(self, cache: Cache, pairs: Iterable[_Pair]) -> dict[_Pair, Alignment]:
+        found = {}
+        for sequence, index in pairs:
+            try:
+                alignment = cache.get(self._key(sequence, index))
+            except DamagedError as error:
+                self._warn(str(error))
+                continue
+            if alignment is not None:
+                found[sequence, index] = dataclasses.replace(alignment, database=self.databases[index].name)
+        return found
+
+    def _key(self, sequence: str, index: int) -> str:
+        return cache_key(sequence, *self._conditions[index])
+
+    @functools.cached_property
+    def _conditions(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Of each database, what decides an alignment beside the query."""
+        return [
+            (
+                {"name": engine.name, "version": engine.version, "parameters": dict(engine.parameters)},
+                {"fingerprint": print_.key, "max_hits": database.max_hits, "z": database.z},
+            )
+            for database, engine, print_ in zip(
+                self.databases, self._engines, self._fingerprints, strict=True
+            )
+        ]
+
+    def _identity(self) -> str:
+        """The same for two runs of one search, whatever part of it the cache holds by then."""
+        content = [sorted(set(self.queries.values())), self._conditions, self._schedule]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+    def _alignments(self, sequence: str, found: Mapping[_Pair, Alignment]) -> dict[str, Alignment]:
+        return {database.name: found[sequence, index] for index, database in enumerate(self.databases)}
+
+    def _say(
+        self, doing: str, parts: Mapping[str, float], queries_done: int, seconds_left: float | None = None
+    ) -> None:
+        self._progress(Progress(doing, parts, queries_done, len(self.queries), seconds_left))
+
+    @contextlib.contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
+
+
+def _resolved(databases: Databases, warn: Callable[[str], None]) -> list[Database]:
+    if isinstance(databases, Mapping):
+        found = [Database(name, Path(path)) for name, path in databases.items()]
+    else:
+        found = resolve([databases] if isinstance(databases, str | Path | Database) else databases, warn=warn)
+    if not found:
+        raise SearchError("no database to search; name a folder that holds FASTA files")
+    names = [database.name for database in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise SearchError(f"two databases are named {name}; give each its own name")
+    return found
+
+
+def _limited(
+    databases: Sequence[Database], max_hits: int | Mapping[str, int | None] | None
+) -> list[Database]:
+    if max_hits is None:
+        return list(databases)
+    if isinstance(max_hits, int):
+        return [dataclasses.replace(database, max_hits=max_hits) for database in databases]
+    if unknown := set(max_hits).difference(database.name for database in databases):
+        raise SearchError(f"max_hits names {', '.join(sorted(unknown))}, which is none of the databases")
+    return [dataclasses.replace(d, max_hits=max_hits.get(d.name, d.max_hits)) for d in databases]
+
+
+def _engine_for(database: Database, chosen: Engine) -> Engine:
+    engine = make_engine("hhblits") if database.format == "hhsuite" else chosen
+    engine.check(database)
+    return engine
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
+    """One process at a time works on a search."""
+    path = files.make_folder(folder) / "lock"
+    try:
+        handle = path.open("a")
+    except OSError as error:
+        raise files.output_error(path, error) from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            warn(f"another process is at the same search (see {folder}); waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            pass  # a file system without locks: the work is done twice then, but not wrongly
+        # What a killed run was writing.
+        for litter in folder.rglob(files.UNFINISHED):
+            litter.unlink(missing_ok=True)
+        yield
