@@ -100,11 +100,12 @@ class Database:
         if not at or not count.isdigit() or self.path.exists():
             return [self.path]
         files = [shard_path(Path(base), index, int(count)) for index in range(int(count))]
-        missing = [file for file in files if not file.exists()]
-        if missing or not files:
+        if not files:
+            raise SearchError(f"{self.path}: no shards at all; give their number after the @")
+        if missing := [file.name for file in files if not file.exists()]:
             raise SearchError(
-                f"{self.path}: {len(missing)} of {count} shards are missing, {_first_name(missing)}"
-                " first; make them again (parafold db shard)"
+                f"{self.path}: {len(missing)} of {count} shards are missing, {missing[0]} first; "
+                "make them again (parafold db shard)"
             )
         return files
 

@@ -10,7 +10,7 @@ import mmap
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,10 +55,11 @@ def read_blocks(
     warnings: Counter[str] | None = None,
 ) -> Iterator[easel.DigitalSequenceBlock]:
     """The records of a protein FASTA file in file order, in blocks of about `residues` residues and at most
-    `sequences` sequences. `start` and `end`, byte positions where records begin, choose a part of a plain file.
+    `sequences` sequences. `start` and `end`, byte positions where records begin, choose a part of a plain
+    file.
 
-    What jackhmmer reads is read alike. Names that are not UTF-8 get their bytes escaped. `warnings` counts what
-    is odd but taken (`EMPTY`, `STARS`, `NAMES`), for about 6 % more time.
+    What jackhmmer reads is read alike. Names that are not UTF-8 get their bytes escaped. `warnings` counts
+    what is odd but taken (`EMPTY`, `STARS`, `NAMES`), for about 6 % more time.
 
     Raises:
         SearchError: the file is missing, unreadable, truncated, empty, or not protein FASTA; with the line
@@ -82,8 +83,8 @@ def read_blocks(
                 if len(longest) > MAX_TARGET_RESIDUES:
                     line = source.line_of_record(count + block.index(longest))
                     raise SearchError(
-                        f"{path} line {line}: record {_name(longest)} has {len(longest)} residues, HMMER takes "
-                        f"{MAX_TARGET_RESIDUES} at most; take the record out, or split it"
+                        f"{path} line {line}: record {_name(longest)} has {len(longest)} residues, HMMER "
+                        f"takes {MAX_TARGET_RESIDUES} at most; take the record out, or split it"
                     )
                 if source.saw_bytes_beyond_ascii:
                     _escape_names(block, warnings)
@@ -124,19 +125,24 @@ def is_packed(path: Path) -> bool:
         return source.packed
 
 
-def unpacked_bytes(path: Path) -> Iterator[bytes]:
-    """The bytes of a file, unpacked where it is packed, in pieces.
+def unpacked_bytes(path: Path, progress: Callable[[int, int | None], None] | None = None) -> Iterator[bytes]:
+    """The bytes of a file, unpacked where it is packed, in pieces. `progress` is called with the bytes of the
+    file that have been read, and the bytes there are.
 
     Raises:
         SearchError: the file cannot be read, is damaged or truncated.
     """
     with _Source(path, 0, None) as source:
-        yield from source.pieces()
+        size = file_size(path)
+        for piece in source.pieces():
+            yield piece
+            if progress:
+                progress(source.position, size)
 
 
 def _refuse_nucleotides(path: Path, sample: int = 10_000) -> None:
-    """Refuse a file whose first residues are nearly all letters of nucleotides: A, C, G and T are a quarter of
-    a protein's. A matter of how the database begins, not of each part: long ones hold odd stretches."""
+    """Refuse a file whose first residues are nearly all letters of nucleotides: A, C, G and T are a quarter
+    of a protein's. A matter of how the database begins, not of each part: long ones hold odd stretches."""
     if (shard_of(path) or (0, 1))[0] > 0:
         return
     with _Source(path, 0, None) as source:
@@ -233,6 +239,11 @@ class _Source(io.RawIOBase):
         self.saw_bytes_beyond_ascii = self.saw_bytes_beyond_ascii or not chunk.isascii()
         buffer[: len(chunk)] = chunk
         return len(chunk)
+
+    @property
+    def position(self) -> int:
+        """How far the file has been read; of a packed one, its packed bytes."""
+        return self._file.tell()
 
     def pieces(self) -> Iterator[bytes]:
         """The rest of it."""
