@@ -5,6 +5,7 @@ import errno
 import hashlib
 import os
 import secrets
+import sys
 from pathlib import Path
 
 from parafold.errors import OutputError
@@ -32,6 +33,15 @@ def output_error(path: str | os.PathLike, error: OSError) -> OutputError:
         error.errno or 0, (error.strerror or type(error).__name__, "check the folder and try again")
     )
     return OutputError(f"{os.fspath(path)}: cannot be written, {what}; {remedy}")
+
+
+def user_data_folder() -> Path:
+    """Where this platform keeps a user's data for parafold; it may not exist yet."""
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "parafold"
 
 
 def make_folder(path: str | os.PathLike) -> Path:

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import ssl
-import sys
 import tarfile
 import urllib.error
 import urllib.request
@@ -23,7 +22,7 @@ from typing import Any, Protocol, runtime_checkable
 from numpy.lib import format as npy
 
 from parafold.errors import OutputError, WeightsError
-from parafold.files import atomic_write, make_folder, output_error
+from parafold.files import atomic_write, make_folder, output_error, user_data_folder
 
 URL = "https://storage.googleapis.com/alphafold/alphafold_params_2022-12-06.tar"
 LICENCE = (
@@ -56,11 +55,7 @@ _PARAMETERS = re.compile(r"params_(\w+)\.npz")
 
 def default_folder() -> Path:
     """Where `fetch` puts the parameters unless told otherwise: the user's data folder of this platform."""
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "parafold" / "params"
+    return user_data_folder() / "params"
 
 
 def find(path: str | Path | None = None) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""Packed FASTA databases are unpacked once: parts of a plain file can be read alone, of a packed one they cannot."""
+"""Packed FASTA databases are unpacked once: only a plain file can be read in parts."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ import platform
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from parafold import files
 from parafold.errors import SearchError
 from parafold.msa.database import Database
-from parafold.msa.fasta import is_packed, unpacked_bytes
+from parafold.msa.fasta import Progress, is_packed, unpacked_bytes
 from parafold.msa.fingerprint import fingerprint
-
-# Called with the bytes of the packed file that have been read, and the bytes there are.
-Progress = Callable[[int, int | None], None]
 
 # What another machine left half written is taken for litter when nothing was added to it for so long.
 _ABANDONED_SECONDS = 24 * 3600
@@ -30,8 +27,8 @@ _ABANDONED_SECONDS = 24 * 3600
 def unpacked(database: Database, folder: Path, progress: Progress | None = None) -> Database:
     """The database with a plain file: itself, or what is unpacked in `folder`, now or by an earlier run.
 
-    Processes that want the same file wait for the first one. What is unpacked has a name for the packed file's
-    path and fingerprint; unpackings of the path as it was before are removed.
+    Processes that want the same file wait for the first one. What is unpacked has a name for the path and
+    fingerprint of the packed file; unpackings of the path as it was before are removed.
 
     Raises:
         SearchError: the file is damaged, changes meanwhile, or is one of several packed shards.
@@ -45,7 +42,7 @@ def unpacked(database: Database, folder: Path, progress: Progress | None = None)
         )
     files.make_folder(folder)
     source = hashlib.sha256(str(database.path.resolve()).encode()).hexdigest()[:12]
-    with _locked(folder / f".lock-{source}"):
+    with locked(folder / f".lock-{source}"):
         before = fingerprint(database)
         target = folder / f"{database.name.replace('/', '_')[:60]}-{source}-{before.key[:16]}.fasta"
         if not target.exists():
@@ -63,36 +60,36 @@ def unpacked(database: Database, folder: Path, progress: Progress | None = None)
 def stream_to(target: Path, pieces: Iterable[bytes], label: str = "") -> str:
     """Write a file that may be larger than memory; it takes its final name when it is complete, or never.
 
-    Returns its SHA-256 digest.
+    `label` is part of the name it has until then. Returns its SHA-256 digest.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
     """
     beside = target.with_name(f".part-{label}-{_host()}-{secrets.token_hex(8)}~")
     digest = hashlib.sha256()
-    with contextlib.ExitStack() as stack:
-        stack.callback(_remove, beside)
-        try:
-            stream = stack.enter_context(beside.open("xb"))
-        except OSError as error:
-            raise files.output_error(target, error) from error
-        for piece in pieces:
-            digest.update(piece)
-            try:
+    try:
+        with beside.open("xb") as stream:
+            for piece in pieces:
+                digest.update(piece)
                 stream.write(piece)
-            except OSError as error:
-                raise files.output_error(target, error) from error
-        try:
             stream.flush()
             os.fsync(stream.fileno())
-            beside.replace(target)
-        except OSError as error:
-            raise files.output_error(target, error) from error
+        beside.replace(target)
+    except OSError as error:
+        raise files.output_error(target, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
     return digest.hexdigest()
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time, by a lock on a file that is made for it.
+
+    Raises:
+        OutputError: the file cannot be made.
+    """
     try:
         handle = path.open("a")
     except OSError as error:
@@ -111,11 +108,6 @@ def _remove_litter(folder: Path, label: str) -> None:
             age = time.time() - litter.stat().st_mtime
             if litter.name.startswith(f".part-{label}-{_host()}-") or age > _ABANDONED_SECONDS:
                 litter.unlink()
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
 
 
 def _host() -> str:
