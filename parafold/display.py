@@ -15,6 +15,8 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -23,6 +25,7 @@ from rich.progress import (
 
 if TYPE_CHECKING:
     from parafold.fold import Outcome
+    from parafold.msa import Progress as SearchProgress
 
 
 def complain(message: str) -> None:
@@ -52,6 +55,65 @@ def download_bar() -> Iterator[Callable[[int, int | None], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("parameters", total=None)
         yield lambda here, total: bar.update(task, completed=here, total=total)
+
+
+class SearchDisplay:
+    """Progress of a search, as a context manager.
+
+    On a terminal a bar for each database and one for all, with the time left. Elsewhere a line for every tenth
+    of the work.
+    """
+
+    def __init__(self, console: Console):
+        self._console = console
+        self._last = ""
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "SearchDisplay":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, progress: "SearchProgress") -> None:
+        """Show how far it has come."""
+        queries = f"{progress.queries_done} of {progress.queries} queries"
+        if not self._console.is_terminal:
+            line = f"{progress.doing}, {progress.fraction // 0.1 * 10:.0f}%"
+            if line != self._last and progress.doing != "merging":
+                self._last = line
+                left = f", {progress.time_left}" if progress.time_left else ""
+                typer.echo(f"{line}{left}")
+            return
+        for name, fraction in progress.databases.items():
+            self._show(name, fraction, "")
+        self._show(progress.doing, progress.fraction, f"{queries}  {progress.time_left}", "all")
+
+    def say(self, message: str) -> None:
+        """A line that stays."""
+        self._console.print(message, markup=False, soft_wrap=True)
+
+    def warn(self, message: str) -> None:
+        """A line to stderr that stays."""
+        complain(message)
+
+    def _show(self, name: str, fraction: float, detail: str, key: str = "") -> None:
+        key = key or name
+        if key not in self._tasks:
+            self._tasks[key] = self._bar.add_task(name, total=1.0, detail="")
+        self._bar.update(self._tasks[key], description=escape(name), completed=fraction, detail=detail)
 
 
 class Display:
@@ -90,7 +152,7 @@ class Display:
         if self._console.is_terminal:
             self._bar.update(self._task, description=escape(message))
             return
-        step = message.rpartition(", ")[0] if message.endswith("%") else message
+        step = message.rpartition(", ")[0] if message.endswith(("%", "left)")) else message
         if step != self._last:
             self._last = step
             typer.echo(step)

@@ -20,7 +20,9 @@ from parafold.errors import InputError, OutputError, ParafoldError, SearchError
 from parafold.features import Features, build, read_features, write_features, write_features_pickle
 from parafold.features.build import Kind
 from parafold.manifest import Manifest, digest
-from parafold.msa import Database, Searcher
+from parafold.msa import Alignment, Database, Progress, Search
+from parafold.msa.fingerprint import fingerprint
+from parafold.msa.search import DEFAULT_CACHE
 from parafold.predict import Predictor, timed
 from parafold.prediction import RANDOM_NOTE, Prediction, label
 from parafold.protein.alignment import Msa, parse_a3m, to_a3m
@@ -28,7 +30,7 @@ from parafold.protein.sequence import Chain, FoldInput
 from parafold.protein.sequence import chain_id as default_chain_id
 from parafold.templates import OwnTemplate, read_own_template
 
-Progress = Callable[[str], None]
+Say = Callable[[str], None]
 _ERROR_LOG = "error.log"
 
 
@@ -39,6 +41,7 @@ class Settings:
     Attributes:
         output_dir: each target gets a folder of its name in it.
         databases: searched for every chain without an own alignment.
+        msa_cache: folder of alignments found before; None for none. The user's cache folder by default.
         msas: own alignments (a3m); each belongs to the chain that is its first sequence.
         templates: own template structures: "FILE.cif:CHAIN" for each chain similar to it,
             "FILE.cif:CHAIN=TARGET" for the chain TARGET, similar or not.
@@ -49,6 +52,7 @@ class Settings:
 
     output_dir: Path
     databases: Sequence[Database] = ()
+    msa_cache: Path | None = DEFAULT_CACHE
     msas: Sequence[Path] = ()
     templates: Sequence[str] = ()
     seeds: Sequence[int] = (0,)
@@ -82,7 +86,7 @@ def fold(
     targets: Sequence[FoldInput | Features],
     predictor: Predictor,
     settings: Settings,
-    progress: Progress = lambda message: None,
+    progress: Say = lambda message: None,
 ) -> Iterator[Outcome]:
     """Fold every target; yields each outcome as soon as it is known.
 
@@ -93,13 +97,12 @@ def fold(
     files.make_folder(settings.output_dir)
     msas = _own_msas(settings.msas, targets)
     templates = _own_templates(settings.templates, targets)
-    searcher = Searcher(list(settings.databases)) if settings.databases else None
-    try:
-        for target in targets:
-            yield _outcome(_Target(target, predictor, settings, msas, templates, searcher, progress))
-    finally:
-        if searcher is not None:
-            searcher.close()
+    searches = _Searches(settings, progress)
+    work = [_Target(target, predictor, settings, msas, templates, searches, progress) for target in targets]
+    for target in work:
+        searches.expect(target.unsearched())
+    for target in work:
+        yield _outcome(target)
 
 
 def _outcome(work: "_Target") -> Outcome:
@@ -128,8 +131,8 @@ class _Target:
     settings: Settings
     own_msas: Mapping[str, OwnMsa]
     own_templates: Sequence[OwnTemplate]
-    searcher: Searcher | None
-    progress: Progress
+    searches: "_Searches"
+    progress: Say
     folder: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -210,7 +213,21 @@ class _Target:
     def _msa_key(self, sequence: str) -> str:
         if sequence in self.own_msas:
             return digest(["own", self.own_msas[sequence].digest])
-        return digest([sequence, [_database_identity(database) for database in self.settings.databases]])
+        return digest([sequence, self.searches.identities])
+
+    def unsearched(self) -> list[str]:
+        """The chain sequences whose alignments must still be searched for."""
+        manifest = Manifest(self.folder, fresh=self.settings.overwrite)
+        stages = (
+            {}
+            if isinstance(self.target, Features)
+            else {s: f"msas/{self._first_chain(s)}" for s in self.sequences}
+        )
+        return [
+            sequence
+            for sequence, stage in stages.items()
+            if sequence not in self.own_msas and not manifest.is_done(stage, self._msa_key(sequence))
+        ]
 
     def _msa_keys(self) -> dict[str, str]:
         """Stage -> key of each chain's alignments; features that came as a file have none."""
@@ -252,7 +269,7 @@ class _Target:
             names = self.manifest.details(stage)["databases"]
             return {name: _read_a3m(folder / f"{name}.a3m") for name in names}
         with timed(seconds, stage):
-            found = self._found(sequence, chain_id)
+            found = self._found(sequence)
         paths = []
         for name, msa in found.items():
             paths.append(folder / f"{name}.a3m")
@@ -262,16 +279,12 @@ class _Target:
         self.manifest.record(stage, key, paths, details)
         return found
 
-    def _found(self, sequence: str, chain_id: str) -> dict[str, Msa]:
+    def _found(self, sequence: str) -> dict[str, Msa]:
         if sequence in self.own_msas:
             return {"own": self.own_msas[sequence].msa}
-        if self.searcher is None:
+        if not self.settings.databases:
             return {"query": Msa.query_only(sequence)}
-
-        def report(database: str, fraction: float) -> None:
-            self.progress(f"{self.name}: searching {database} for chain {chain_id}, {fraction:.0%}")
-
-        return self.searcher.search(sequence, report)
+        return {alignment.database: alignment.msa() for alignment in self.searches.take(sequence)}
 
     def _templates_by_sequence(self) -> dict[str, list[OwnTemplate]]:
         """Chain sequence -> the user's templates for it, for the chains that have any."""
@@ -363,11 +376,68 @@ class _Target:
                 {"id": chain_id, "sequence": sequence}
                 for chain_id, sequence in zip(best.chain_ids, best.sequences, strict=True)
             ],
-            "databases": [_database_identity(database) for database in self.settings.databases],
+            "databases": self.searches.identities,
             "order": [prediction.label for prediction in output.rank(predictions)],
             "seeds": list(self.settings.seeds),
             "parameters": {prediction.model: prediction.weights for prediction in predictions},
         }
+
+
+class _Searches:
+    """Searches for the chains of many targets at once: each database is read once for all of them."""
+
+    # Targets that come early need not wait for the searches of thousands.
+    _AT_ONCE = 64
+
+    def __init__(self, settings: Settings, progress: Say) -> None:
+        self._databases = list(settings.databases)
+        self._cache = settings.msa_cache
+        self._progress = progress
+        self._expected: list[str] = []
+        self._found: dict[str, list[Alignment] | SearchError] = {}
+        self.identities = [
+            {
+                "name": database.name,
+                "fingerprint": fingerprint(database).key,
+                "max_hits": database.max_hits,
+                "z": database.z,
+            }
+            for database in self._databases
+        ]
+
+    def expect(self, sequences: Sequence[str]) -> None:
+        """Sequences that will be asked for, in this order."""
+        self._expected = _unique([*self._expected, *sequences])
+
+    def take(self, sequence: str) -> list[Alignment]:
+        """The alignments of a sequence, one for each database.
+
+        Raises:
+            SearchError: it cannot be searched for, or a database cannot be read.
+        """
+        if sequence not in self._found:
+            others = [other for other in self._expected if other != sequence]
+            batch = [sequence, *others[: self._AT_ONCE - 1]]
+            search = Search(
+                {sequence: sequence for sequence in batch},
+                self._databases,
+                cache=self._cache,
+                progress=self._report,
+                warn=self._progress,
+                on_error=self._found.__setitem__,
+            )
+            self._found |= {name: list(found.values()) for name, found in search.run()}
+            self._expected = others[self._AT_ONCE - 1 :]
+        found = self._found.pop(sequence)
+        if isinstance(found, SearchError):
+            raise found
+        return found
+
+    def _report(self, progress: Progress) -> None:
+        queries = f"{progress.queries} sequence{'s' if progress.queries > 1 else ''}"
+        names = ", ".join(database.name for database in self._databases)
+        left = f" ({progress.time_left})" if progress.time_left else ""
+        self._progress(f"searching {names} for {queries}, {progress.fraction:.0%}{left}")
 
 
 def _own_msas(paths: Sequence[Path], targets: Sequence[FoldInput | Features]) -> dict[str, OwnMsa]:
@@ -427,15 +497,6 @@ def _belongs(template: OwnTemplate, chain: Chain) -> bool:
     if template.target is not None:
         return template.target == chain.id
     return template.fit(chain.sequence).is_enough
-
-
-def _database_identity(database: Database) -> dict[str, Any]:
-    """Name, size and time stand for the content: reading hundreds of gigabytes for a digest would not do."""
-    try:
-        status = database.path.stat()
-    except OSError as error:
-        raise SearchError(f"{database.path}: cannot be read ({error.strerror}); check the path") from error
-    return {"name": database.name, "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
 
 
 def _array_digests(features: Features) -> dict[str, str]:

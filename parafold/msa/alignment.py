@@ -2,51 +2,50 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 from parafold.msa.engines.base import Row
 from parafold.protein.alignment import Msa, parse_a3m
+
+_NO_INSERTIONS = {ord(letter): None for letter in string.ascii_lowercase}
 
 
 @dataclass(frozen=True)
 class Alignment:
     """The hits of one query in one database, in the engine's order, cut to the database's limit.
 
-    `num_sequences` is the number that E-values were computed with.
+    `kind` is the database's; `num_sequences` is the number that E-values were computed with.
     """
 
     query: str
     database: str
+    kind: str
     num_sequences: int
     rows: list[Row]
+
+    def a3m(self) -> str:
+        """The query, then the hits; inserted residues are lower-case letters."""
+        return f">query\n{self.query}\n" + "".join(f">{row.description}\n{row.row}\n" for row in self.rows)
 
     def msa(self) -> Msa:
         """The query, then the hits. Residues inserted between two columns are counted at the column after
         them."""
-        records = [("query", self.query), *((row.description, row.row) for row in self.rows)]
-        return parse_a3m("".join(f">{name}\n{row}\n" for name, row in records), f"hits in {self.database}")
+        return parse_a3m(self.a3m(), f"hits in {self.database}")
 
     def table(self) -> str:
-        """Tab-separated: description, score (bits), E-value."""
+        """Tab-separated: hit, score (bits), E-value."""
         lines = [f"{row.description}\t{row.score:.2f}\t{row.evalue:.3g}\n" for row in self.rows]
         return "#hit\tscore\tevalue\n" + "".join(lines)
 
 
-def stacked(msas: Iterable[Msa]) -> Msa:
-    """Alignments of one query as one, in order, less the rows whose aligned residues an earlier row has: what
-    AlphaFold makes its MSA features from."""
-    seen: set[str] = set()
-    sequences: list[str] = []
-    descriptions: list[str] = []
-    deletions = []
-    for msa in msas:
-        for sequence, description, counts in zip(msa.sequences, msa.descriptions, msa.deletions, strict=True):
-            if sequence not in seen:
-                seen.add(sequence)
-                sequences.append(sequence)
-                descriptions.append(description)
-                deletions.append(counts)
-    return Msa(sequences, np.stack(deletions), descriptions)
+def stacked(alignments: Iterable[Alignment]) -> str:
+    """Alignments of one query as one a3m, in order, less the rows whose aligned residues an earlier row has: what
+    AlphaFold makes its MSA features from. Those of `uniprot`, which serve to pair chains, are left out."""
+    rows: dict[str, str] = {}
+    for alignment in alignments:
+        rows.setdefault(alignment.query, f">query\n{alignment.query}\n")
+        for row in alignment.rows if alignment.kind != "uniprot" else ():
+            rows.setdefault(row.row.translate(_NO_INSERTIONS), f">{row.description}\n{row.row}\n")
+    return "".join(rows.values())

@@ -61,6 +61,7 @@ class Cache:
             "key": key,
             "query": alignment.query,
             "database": alignment.database,
+            "kind": alignment.kind,
             "num_sequences": alignment.num_sequences,
         }
         packed = zlib.compress(json.dumps(alignment.rows).encode(), 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,15 +22,27 @@ class Progress:
     Attributes:
         doing: the step in words.
         databases: name -> fraction of its work that is done.
+        fraction: of all the work.
         queries_done: queries whose alignments are complete, of `queries`.
         seconds_left: what the rest will take at the speed so far, None while that is unknown.
     """
 
     doing: str
     databases: Mapping[str, float]
+    fraction: float
     queries_done: int
     queries: int
     seconds_left: float | None = None
+
+    @property
+    def time_left(self) -> str:
+        """ "about 3 min left", as precise as such an estimate is; empty while nothing is known."""
+        if self.seconds_left is None:
+            return ""
+        minutes = self.seconds_left / 60
+        if minutes < 1:
+            return "less than a minute left"
+        return f"about {minutes:.0f} min left" if minutes < 90 else f"about {minutes / 60:.1f} h left"
 
 
 def execute(
@@ -38,24 +50,24 @@ def execute(
     plan: Plan,
     executor: Executor,
     results: dict[int, Result],
-    report: Callable[[Mapping[str, float], float | None], None],
+    report: Callable[[Mapping[str, float], float, float | None], None],
 ) -> None:
     """Do the tasks of a plan that `results` (task number -> result) lacks, and add theirs.
 
-    `report` is called with the fraction done of each database and the seconds that the rest will take.
+    `report` is called with the fraction done of each database and of all, and the seconds the rest will take.
 
     Raises:
         SearchError: a task failed, or the executor cannot start.
         OutputError: a result cannot be written.
     """
     clock = _Clock(plan, results)
-    report(clock.fractions(), None)
+    report(clock.fractions(), clock.fraction(), None)
     missing = [number for number in plan.order if number not in results]
     if missing:
         for number in executor.run(folder, missing):
             results[number] = Result(result_path(folder, number))
             clock.finished(number)
-            report(clock.fractions(), clock.seconds_left())
+            report(clock.fractions(), clock.fraction(), clock.seconds_left())
 
 
 def finished(folder: Path, plan: Plan, warn: Callable[[str], None]) -> dict[int, Result]:
@@ -91,7 +103,23 @@ def merge(plan: Plan, results: Mapping[int, Result], query: int, database: int) 
     rows = plan.engine(database).merge(plan.sequences[query], hits, size)
     # The limit counts the query.
     limit = None if source.max_hits is None else source.max_hits - 1
-    return Alignment(plan.sequences[query], source.name, size, rows[:limit])
+    return Alignment(plan.sequences[query], source.name, source.kind, size, rows[:limit])
+
+
+def merged(plan: Plan, results: Mapping[int, Result]) -> Iterator[tuple[str, dict[str, Alignment]]]:
+    """Each query's name with its alignments: database name -> alignment.
+
+    Raises:
+        SearchError: a task's result is missing.
+    """
+    for name, query in plan.names.items():
+        yield (
+            name,
+            {
+                database.name: merge(plan, results, query, index)
+                for index, database in enumerate(plan.databases)
+            },
+        )
 
 
 class _Clock:
@@ -116,6 +144,10 @@ class _Clock:
             total[name] = total.get(name, 0.0) + task.cost
             done[name] = done.get(name, 0.0) + task.cost * (task.number in self._done)
         return {name: done[name] / total[name] for name in total}
+
+    def fraction(self) -> float:
+        total = sum(task.cost for task in self._plan.tasks)
+        return sum(self._plan.tasks[number].cost for number in self._done) / total if total else 1.0
 
     def seconds_left(self) -> float | None:
         return (

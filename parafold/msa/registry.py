@@ -128,9 +128,7 @@ class Registry:
         """
         entry = self.get(name)
         if _change_of(entry) and warn:
-            warn(
-                f"database {name} ({entry.database.path}): its date has changed, its size and samples have not"
-            )
+            warn(f"database {name} ({entry.database.path}): its date has changed, size and samples have not")
         return entry.database
 
     def verify(self, name: str, full: bool = False, progress: Progress | None = None) -> Verified:
@@ -150,8 +148,8 @@ class Registry:
         stated = entry.sequences if entry.sequences is not None else entry.database.z
         if stated is not None and verified.sequences != stated:
             raise SearchError(
-                f"database {name} ({entry.database.path}): holds {verified.sequences} sequences, {stated} when "
-                "it was added; fetch it again, or add it again as it is (parafold db add)"
+                f"database {name} ({entry.database.path}): holds {verified.sequences} sequences, {stated} "
+                "when it was added; fetch it again, or add it again as it is (parafold db add)"
             )
         return verified
 
@@ -245,8 +243,8 @@ def _change_of(entry: Entry) -> str:
     change = entry.fingerprint.difference(now)
     if entry.fingerprint.content_key != now.content_key:
         raise SearchError(
-            f"database {database.name} ({database.path}) has changed since it was added: {change}; if it is as "
-            f"it should be, add it again (parafold db add), otherwise fetch it again"
+            f"database {database.name} ({database.path}) has changed since it was added: {change}; if it is "
+            "as it should be, add it again (parafold db add), otherwise fetch it again"
         )
     return "date" if change else ""
 
@@ -297,9 +295,8 @@ def _check_indices(database: Database) -> None:
             if len(fields) < 3 or not fields[1].isdigit():
                 raise SearchError(f"{index} line {number}: is no entry of an index; fetch the file again")
             if int(fields[1]) >= size:
-                raise SearchError(
-                    f"{data}: is truncated, line {number} of {index.name} leads beyond its end; fetch it again"
-                )
+                where = f"line {number} of {index.name} leads beyond its end"
+                raise SearchError(f"{data}: is truncated, {where}; fetch it again")
 
 
 def _absolute(database: Database) -> Database:

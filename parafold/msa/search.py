@@ -33,7 +33,7 @@ from parafold.msa.registry import resolve
 from parafold.msa.results import TaskRecord
 from parafold.msa.sealed import DamagedError
 from parafold.msa.unpack import unpacked
-from parafold.protein.alignment import Msa
+from parafold.protein.alignment import Msa, parse_a3m
 
 Databases = str | Path | Database | Mapping[str, str | Path] | Sequence[str | Path | Database]
 # A query's sequence and the index of a database.
@@ -43,7 +43,8 @@ _Pair = tuple[str, int]
 _SECONDS_PER_WORKER = 1.0
 # What the machine's other processes keep.
 _MEMORY_SHARE = 0.8
-_DEFAULT = Path("~/.cache/parafold/msa")
+# Stands for `cache.default_cache()`.
+DEFAULT_CACHE = Path("~/.cache/parafold/msa")
 
 
 def _warn(message: str) -> None:
@@ -64,18 +65,19 @@ class SearchResults(Mapping[str, Msa]):
         self.alignments = alignments
         self.tasks = search.tasks
         self.seconds = search.seconds
-        self._paired = {database.name for database in search.databases if database.kind == "uniprot"}
         self._msas: dict[str, Msa] = {}
 
     def by_database(self, name: str) -> dict[str, Msa]:
         """Database name -> alignment, of one query."""
         return {database: alignment.msa() for database, alignment in self.alignments[name].items()}
 
+    def a3m(self, name: str) -> str:
+        """The MSA of one query, its inserted residues as lower-case letters."""
+        return stacked(self.alignments[name].values())
+
     def __getitem__(self, name: str) -> Msa:
         if name not in self._msas:
-            found = self.alignments[name]
-            parts = [alignment.msa() for database, alignment in found.items() if database not in self._paired]
-            self._msas[name] = stacked(parts or [Msa.query_only(next(iter(found.values())).query)])
+            self._msas[name] = parse_a3m(self.a3m(name), f"alignment of {name}")
         return self._msas[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -94,7 +96,7 @@ def search(
     executor: str | Executor = "processes",
     shards: int | None = None,
     schedule: Schedule = "longest-first",
-    cache: str | Path | None = _DEFAULT,
+    cache: str | Path | None = DEFAULT_CACHE,
     max_hits: int | Mapping[str, int | None] | None = None,
     max_memory: int | None = None,
     progress: Callable[[Progress], None] = lambda progress: None,
@@ -163,7 +165,7 @@ class Search:
         engine: str | Engine = "pyhmmer",
         shards: int | None = None,
         schedule: Schedule = "longest-first",
-        cache: str | Path | None = _DEFAULT,
+        cache: str | Path | None = DEFAULT_CACHE,
         max_hits: int | Mapping[str, int | None] | None = None,
         max_memory: int | None = None,
         progress: Callable[[Progress], None] = lambda progress: None,
@@ -187,7 +189,7 @@ class Search:
         self._shards = shards
         self._schedule: Schedule = schedule
         self._cache = (
-            Cache(default_cache() if cache == _DEFAULT else Path(cache)) if cache is not None else None
+            Cache(default_cache() if cache == DEFAULT_CACHE else Path(cache)) if cache is not None else None
         )
         self._memory = max_memory
         self._progress = progress
@@ -211,21 +213,20 @@ class Search:
             if cache is None:
                 temporary = tempfile.TemporaryDirectory(prefix="parafold-", ignore_cleanup_errors=True)
                 cache = Cache(Path(stack.enter_context(temporary)))
-            found = self._cached(cache, pairs)
             folder = cache.folder / "work" / self._identity()
-            if len(found) < len(pairs):
+            missing = self._missing(cache, pairs)
+            if missing:
                 # Another process may be at the same search: wait, then take what it found.
                 stack.enter_context(_locked(folder, self._warn))
-                found |= self._cached(cache, [pair for pair in pairs if pair not in found])
-            missing = [pair for pair in pairs if pair not in found]
+                missing = self._missing(cache, missing)
             lacking = {sequence for sequence, _ in missing}
-            self._say("cached", {}, len(self.queries) - sum(s in lacking for s in self.queries.values()))
-            for name, sequence in self.queries.items():
-                if sequence not in lacking:
-                    yield name, self._alignments(sequence, found)
+            ready = [name for name, sequence in self.queries.items() if sequence not in lacking]
+            self._say("looking up", {}, len(ready) / max(len(self.queries), 1), len(ready))
+            for name in ready:
+                yield name, self._alignments(self.queries[name], cache)
             if missing:
                 crew = stack.enter_context(self._crew(executor, workers, missing))
-                yield from self._find(missing, found, cache, folder, crew)
+                yield from self._find(missing, cache, folder, crew, len(ready))
                 shutil.rmtree(folder, ignore_errors=True)
 
     def plan(self, folder: str | Path, workers: int) -> Plan:
@@ -243,7 +244,7 @@ class Search:
         return self._planned(pairs, folder, folder / "databases", workers)
 
     def _find(
-        self, missing: list[_Pair], found: dict[_Pair, Alignment], cache: Cache, folder: Path, crew: Executor
+        self, missing: list[_Pair], cache: Cache, folder: Path, crew: Executor, done: int
     ) -> Iterator[tuple[str, dict[str, Alignment]]]:
         with self._timed("plan"):
             plan = self._resumed(missing, folder)
@@ -252,26 +253,29 @@ class Search:
                 plan = self._planned(
                     missing, folder, cache.folder / "databases", crew.workers or usable_cpus()
                 )
-        done = len(self.queries) - sum(name in plan.names for name in self.queries)
+
+        def report(parts: Mapping[str, float], fraction: float, seconds_left: float | None) -> None:
+            self._say("searching", parts, fraction, done, seconds_left)
+
         with self._timed("search"):
             results = finished(folder, plan, self._warn)
             before = set(results)
-            execute(
-                folder, plan, crew, results, lambda parts, left: self._say("searching", parts, done, left)
-            )
+            execute(folder, plan, crew, results, report)
         self.tasks += [result.record for number, result in sorted(results.items()) if number not in before]
+        parts = {database.name: 1.0 for database in self.databases}
         numbers = {sequence: number for number, sequence in enumerate(plan.sequences)}
         for sequence, pairs in itertools.groupby(missing, key=lambda pair: pair[0]):
             if sequence not in numbers:
                 continue
             with self._timed("merge"):
-                for pair in pairs:
-                    found[pair] = merge(plan, results, numbers[sequence], pair[1])
-                    cache.put(self._key(*pair), found[pair])
+                fresh = {index: merge(plan, results, numbers[sequence], index) for _, index in pairs}
+                for index, alignment in fresh.items():
+                    cache.put(self._key(sequence, index), alignment)
+                alignments = self._alignments(sequence, cache, fresh)
             for name in self._names[sequence]:
                 done += 1
-                self._say("merging", {database.name: 1.0 for database in self.databases}, done, 0.0)
-                yield name, self._alignments(sequence, found)
+                self._say("merging", parts, 1.0, done)
+                yield name, alignments
 
     def _resumed(self, missing: list[_Pair], folder: Path) -> Plan | None:
         """The plan of a run that was broken off, if it serves."""
@@ -342,17 +346,32 @@ class Search:
                 executor = "serial"
         return make_executor(executor, workers)
 
-    def _cached(self, cache: Cache, pairs: Iterable[_Pair]) -> dict[_Pair, Alignment]:
-        found = {}
-        for sequence, index in pairs:
+    def _missing(self, cache: Cache, pairs: Iterable[_Pair]) -> list[_Pair]:
+        """The pairs of which the cache has no alignment, or a damaged one."""
+        missing = []
+        for pair in pairs:
             try:
-                alignment = cache.get(self._key(sequence, index))
+                if cache.get(self._key(*pair)) is None:
+                    missing.append(pair)
             except DamagedError as error:
                 self._warn(str(error))
-                continue
-            if alignment is not None:
-                found[sequence, index] = dataclasses.replace(alignment, database=self.databases[index].name)
-        return found
+                missing.append(pair)
+        return missing
+
+    def _alignments(
+        self, sequence: str, cache: Cache, fresh: Mapping[int, Alignment] | None = None
+    ) -> dict[str, Alignment]:
+        """Database name -> alignment: those just found, the others from the cache."""
+        alignments = {}
+        for index, database in enumerate(self.databases):
+            alignment = (fresh or {}).get(index) or cache.get(self._key(sequence, index))
+            if alignment is None:
+                raise SearchError(f"{cache.folder}: an alignment has disappeared from it; search again")
+            # Another name may stand in the cache: it has no part in what is found.
+            alignments[database.name] = dataclasses.replace(
+                alignment, database=database.name, kind=database.kind
+            )
+        return alignments
 
     def _key(self, sequence: str, index: int) -> str:
         return cache_key(sequence, *self._conditions[index])
@@ -375,13 +394,15 @@ class Search:
         content = [sorted(set(self.queries.values())), self._conditions, self._schedule]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
-    def _alignments(self, sequence: str, found: Mapping[_Pair, Alignment]) -> dict[str, Alignment]:
-        return {database.name: found[sequence, index] for index, database in enumerate(self.databases)}
-
     def _say(
-        self, doing: str, parts: Mapping[str, float], queries_done: int, seconds_left: float | None = None
+        self,
+        doing: str,
+        parts: Mapping[str, float],
+        fraction: float,
+        queries_done: int,
+        seconds_left: float | None = None,
     ) -> None:
-        self._progress(Progress(doing, parts, queries_done, len(self.queries), seconds_left))
+        self._progress(Progress(doing, parts, fraction, queries_done, len(self.queries), seconds_left))
 
     @contextlib.contextmanager
     def _timed(self, step: str) -> Iterator[None]:

@@ -1,15 +1,26 @@
-"""Shards: record-aligned byte ranges of FASTA files, searched without being copied."""
+"""Shards: record-aligned byte ranges of FASTA files, searched without being copied; copies for programs."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from parafold import files
 from parafold.errors import SearchError
-from parafold.msa.database import Database, file_size
+from parafold.msa.database import Database, file_size, shard_path
+from parafold.msa.fingerprint import fingerprint
+from parafold.msa.unpack import label_of, locked, remove_litter, stream_to, unpacked
 
 _STEP = 1 << 16
+_COPIED = 1 << 20
+# A '>' may begin a record elsewhere too, but here it always does.
+_RECORD = re.compile(rb"[\n\r]>")
 
 
 class Shard(NamedTuple):
@@ -33,8 +44,8 @@ def whole(database: Database) -> Shard:
 def split(database: Database, count: int) -> list[Shard]:
     """Cut an unpacked FASTA database into about `count` shards of about equal size, none across two files.
 
-    A record is never cut: there are fewer shards where records are few. The work is `count` short reads,
-    however large the files.
+    A record is never cut: there are fewer shards where records are few. Of each file `count` short pieces are
+    read, however large it is.
 
     Raises:
         SearchError: a file cannot be read.
@@ -44,23 +55,102 @@ def split(database: Database, count: int) -> list[Shard]:
     for file in database.files:
         size = file_size(file)
         pieces = max(1, round(count * size / total))
-        edges = {0, size, *(_record_at(file, size * piece // pieces) for piece in range(1, pieces))}
-        shards += [Shard(file, start, end) for start, end in pairwise(sorted(edges))] or [
-            Shard(file, 0, size)
-        ]
+        # The first record stays with what stands before it.
+        first = edge = _record_at(file, 0)
+        edges = [0]
+        for piece in range(1, pieces):
+            if (position := size * piece // pieces) > edge:
+                edge = _record_at(file, position)
+            if first < edge < size and edge != edges[-1]:
+                edges.append(edge)
+        shards += [Shard(file, start, end) for start, end in pairwise([*edges, size])]
     return shards
 
 
+def write_shards(
+    database: Database,
+    count: int,
+    folder: Path,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Database:
+    """Copy a FASTA database into `count` files of about equal size, `FILE-00000-of-00064` and so on, for
+    programs that cannot read a part of a file; there are fewer where records are few.
+
+    A run that was broken off goes on where it stopped. A packed database is unpacked beside the shards for as
+    long as it takes. `progress` is called with the bytes that are done, and the bytes there are.
+
+    Returns the database of the shards: its path is `FILE@64`.
+
+    Raises:
+        SearchError: the database is not FASTA, cannot be read, or changes meanwhile.
+        OutputError: the folder cannot be written, or the disk is full.
+    """
+    if database.format != "fasta":
+        raise SearchError(
+            f"{database.path}: is in the format {database.format}, which cannot be split exactly; FASTA can"
+        )
+    if len(database.files) > 1:
+        raise SearchError(f"{database.path}: is in shards already; give the whole database")
+    base = folder / re.sub(r"\.(gz|xz|bz2)$", "", database.path.name)
+    unpacking = folder / f".unpacked-{base.name}"
+    label = label_of(base)
+    files.make_folder(folder)
+    with locked(folder / f".lock-{label}"):
+        remove_litter(folder, label)
+        before = fingerprint(database)
+        shards = split(unpacked(database, unpacking), count)
+        record = base.with_name(f"{base.name}@{len(shards)}.json")
+        digests = _recorded(record, before.key)
+        total, done = sum(shard.bytes for shard in shards), 0
+        for index, shard in enumerate(shards):
+            path = shard_path(base, index, len(shards))
+            if not (path.exists() and files.sha256_file(path) == digests.get(path.name)):
+                digests[path.name] = stream_to(path, _bytes_of(shard), label)
+                content = {"source": before.key, "shards": digests}
+                files.atomic_write(record, json.dumps(content, indent=1) + "\n")
+            done += shard.bytes
+            if progress:
+                progress(done, total)
+        if change := before.difference(fingerprint(database)):
+            record.unlink()
+            raise SearchError(f"{database.path}: changed while it was split ({change}); run it again")
+        shutil.rmtree(unpacking, ignore_errors=True)
+    return dataclasses.replace(database, path=base.with_name(f"{base.name}@{len(shards)}"))
+
+
+def _recorded(record: Path, source: str) -> dict[str, str]:
+    """The shards that an earlier run made from the same source: file name -> digest."""
+    try:
+        content = json.loads(record.read_text())
+        return dict(content["shards"]) if content["source"] == source else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _bytes_of(shard: Shard) -> Iterator[bytes]:
+    try:
+        with shard.path.open("rb") as file:
+            file.seek(shard.start)
+            left = shard.bytes
+            while left > 0:
+                if not (piece := file.read(min(left, _COPIED))):
+                    raise SearchError(f"{shard.path}: has become shorter; fetch it again")
+                left -= len(piece)
+                yield piece
+    except OSError as error:
+        raise SearchError(f"{shard.path}: cannot be read ({error.strerror}); check the path") from error
+
+
 def _record_at(path: Path, position: int) -> int:
-    """Where the first record starts whose '>' is at or after `position`; the file's size if there is none."""
+    """Where the first '>' begins a line at or after `position`; the file's size if none does."""
     try:
         with path.open("rb") as file:
-            file.seek(position - 1)
-            tail, at = b"", position - 1
+            file.seek(max(position - 1, 0))
+            # The file's begin is the begin of a line.
+            tail, at = (b"\n", 0) if position == 0 else (b"", position - 1)
             while block := file.read(_STEP):
-                found = (tail + block).find(b"\n>")
-                if found >= 0:
-                    return at - len(tail) + found + 1
+                if found := _RECORD.search(tail + block):
+                    return at - len(tail) + found.start() + 1
                 at += len(block)
                 tail = block[-1:]
             return at

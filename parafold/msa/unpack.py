@@ -41,12 +41,12 @@ def unpacked(database: Database, folder: Path, progress: Progress | None = None)
             f"{database.path}: the shards are packed; unpack them, a shard must be a plain file"
         )
     files.make_folder(folder)
-    source = hashlib.sha256(str(database.path.resolve()).encode()).hexdigest()[:12]
+    source = label_of(database.path)
     with locked(folder / f".lock-{source}"):
         before = fingerprint(database)
         target = folder / f"{database.name.replace('/', '_')[:60]}-{source}-{before.key[:16]}.fasta"
         if not target.exists():
-            _remove_litter(folder, source)
+            remove_litter(folder, source)
             stream_to(target, unpacked_bytes(database.path, progress), source)
             if change := before.difference(fingerprint(database)):
                 target.unlink()
@@ -57,10 +57,10 @@ def unpacked(database: Database, folder: Path, progress: Progress | None = None)
     return dataclasses.replace(database, path=target)
 
 
-def stream_to(target: Path, pieces: Iterable[bytes], label: str = "") -> str:
+def stream_to(target: Path, pieces: Iterable[bytes], label: str) -> str:
     """Write a file that may be larger than memory; it takes its final name when it is complete, or never.
 
-    `label` is part of the name it has until then. Returns its SHA-256 digest.
+    `label` is part of the name it has until then (see `remove_litter`). Returns its SHA-256 digest.
 
     Raises:
         OutputError: the folder cannot be written, or the disk is full.
@@ -101,7 +101,12 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _remove_litter(folder: Path, label: str) -> None:
+def label_of(path: Path) -> str:
+    """What stands for a path in the names of other files."""
+    return hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
+
+
+def remove_litter(folder: Path, label: str) -> None:
     """What killed runs of this machine left half written: with the lock held, nobody here is at it."""
     for litter in folder.glob(f".part-{label}-*~"):
         with contextlib.suppress(OSError):

@@ -122,7 +122,7 @@ def _main(folder: Path) -> None:
     limited = False
     while True:
         number = numbers.get()
-        answer = {"task": number}
+        answer: dict[str, int | str] = {"task": number}
         try:
             if not limited:
                 limit_memory(Plan.load(folder).memory)

@@ -115,8 +115,8 @@ class _Aligner:
         cells = len(self._query) * len(target)
         if cells > self._memory:
             raise SearchError(
-                f"a global alignment of {len(self._query)} and {len(target)} residues takes {cells >> 20} MiB "
-                "of memory; split the query, or give its workers more (--max-memory)"
+                f"a global alignment of {len(self._query)} and {len(target)} residues takes {cells >> 20} "
+                "MiB of memory; split the query, or give its workers more (--max-memory)"
             )
         trace = (
             self._parasail.nw_trace_scan_16 if self._is_narrow(target) else self._parasail.nw_trace_scan_32

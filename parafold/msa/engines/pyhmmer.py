@@ -10,15 +10,15 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
+from importlib import metadata
 from typing import Any
 
-import pyhmmer
 from pyhmmer import easel, plan7
 
 from parafold.errors import SearchError
 from parafold.msa.database import Database
 from parafold.msa.engines.base import Chunk, Domain, Engine, Hit, Row
-from parafold.msa.fasta import ALPHABET, BLOCK_RESIDUES, BLOCK_SEQUENCES, read_blocks
+from parafold.msa.fasta import ALPHABET, read_blocks
 from parafold.msa.shards import Shard
 
 # AlphaFold runs `jackhmmer -N 1 --F1 0.0005 --F2 5e-05 --F3 5e-07 --incE 0.0001 -E 0.0001`.
@@ -27,6 +27,8 @@ MAX_EVALUE = 1e-4
 # jackhmmer's own default for domains, which AlphaFold leaves as it is.
 MAX_DOMAIN_EVALUE = 1e-3
 
+_KEPT_PROFILES = 256
+
 
 class PyHmmer(Engine):
     """The default engine: needs no program, and may search any part of a database."""
@@ -34,9 +36,12 @@ class PyHmmer(Engine):
     name = "pyhmmer"
     can_split = True
 
+    def __init__(self) -> None:
+        self._profiles: dict[bytes, plan7.OptimizedProfile] = {}
+
     @property
     def version(self) -> str:
-        return f"pyhmmer {pyhmmer.__version__}"
+        return f"pyhmmer {metadata.version('pyhmmer')}"
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -57,8 +62,8 @@ class PyHmmer(Engine):
     def search(
         self, queries: Mapping[int, bytes], database: Database, shard: Shard, memory: int
     ) -> Iterator[Chunk]:
-        profiles = {number: self._profile(prepared) for number, prepared in queries.items()}
-        for block in read_blocks(shard.path, shard.start, shard.end, residues=BLOCK_RESIDUES):
+        profiles = {number: self._profile_of(prepared) for number, prepared in queries.items()}
+        for block in read_blocks(shard.path, shard.start, shard.end):
             hits = {}
             for number, profile in profiles.items():
                 try:
@@ -72,9 +77,18 @@ class PyHmmer(Engine):
         """In jackhmmer's order: by score, then by name."""
         return merge(hits, database_size)
 
-    def _profile(self, prepared: bytes) -> plan7.OptimizedProfile:
+    def _profile_of(self, prepared: bytes) -> plan7.OptimizedProfile:
+        """The same for every task of a worker: made once."""
+        if prepared not in self._profiles:
+            if len(self._profiles) >= _KEPT_PROFILES:
+                self._profiles.clear()
+            self._profiles[prepared] = self._configured(prepared)
+        return self._profiles[prepared]
+
+    def _configured(self, prepared: bytes) -> plan7.OptimizedProfile:
         with plan7.HMMFile(io.BytesIO(prepared)) as file:
             hmm = file.read()
+        assert hmm is not None
         return hmm.to_profile(self._background).to_optimized()
 
 

@@ -1,0 +1,289 @@
+"""`parafold msa`: alignments for many queries, here or in steps on other machines."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from parafold.cli.common import FAILED, one_line_errors
+from parafold.display import SearchDisplay, complain
+from parafold.errors import InputError, ParafoldError, SearchError
+from parafold.files import atomic_write
+
+if TYPE_CHECKING:
+    from parafold.msa import Alignment, Database
+
+
+class _SearchIsDefault(TyperGroup):
+    """`parafold msa my.fasta` is `parafold msa search my.fasta`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["search", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_SearchIsDefault,
+    no_args_is_help=True,
+    help="Search sequence databases: `parafold msa my.fasta` does it all; plan, worker and merge do it in steps.",
+)
+
+
+class EngineName(StrEnum):
+    pyhmmer = "pyhmmer"
+    jackhmmer = "jackhmmer"
+    hhblits = "hhblits"
+    mmseqs = "mmseqs"
+    needleman_wunsch = "needleman-wunsch"
+
+
+class ExecutorName(StrEnum):
+    serial = "serial"
+    processes = "processes"
+    ray = "ray"
+    slurm = "slurm"
+
+
+class ScheduleName(StrEnum):
+    longest_first = "longest-first"
+    static = "static"
+
+
+_Inputs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="QUERIES...", help="FASTA or AlphaFold 3 JSON; each chain is a query.", show_default=False
+    ),
+]
+_Databases = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--databases",
+        "-d",
+        metavar="WHAT",
+        help="A folder of FASTA files, one file, FILE@64 for its shards, or a name of `parafold db list`; may be"
+        " repeated. Without it: small demonstration databases.",
+        show_default=False,
+    ),
+]
+_DataDir = Annotated[
+    Path | None, typer.Option(help="Databases in AlphaFold's own layout.", show_default=False)
+]
+_Engine = Annotated[EngineName, typer.Option(help="What searches.")]
+_Shards = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Parts of each database. The result is the same for any number.", show_default=False
+    ),
+]
+_MaxHits = Annotated[
+    int | None,
+    typer.Option(min=1, help="Rows of each alignment. Default: the published limits.", show_default=False),
+]
+_MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE", help="What each worker may use, such as 2G. Default: its share.", show_default=False
+    ),
+]
+_Output = Annotated[
+    Path, typer.Option("--output-dir", "-o", help="Each query gets QUERY.a3m and a folder in it.")
+]
+
+
+@app.command()
+@one_line_errors
+def search(
+    queries: _Inputs,
+    output_dir: _Output = Path("msas"),
+    databases: _Databases = None,
+    data_dir: _DataDir = None,
+    engine: _Engine = EngineName.pyhmmer,
+    executor: Annotated[ExecutorName, typer.Option(help="Where tasks run.")] = ExecutorName.processes,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes or jobs. Default: the cores.", show_default=False)
+    ] = None,
+    shards: _Shards = None,
+    schedule: Annotated[
+        ScheduleName, typer.Option(help="static: one task for each database, in the order given.")
+    ] = ScheduleName.longest_first,
+    max_hits: _MaxHits = None,
+    max_memory: _MaxMemory = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of finished alignments. Default: the user's.", show_default=False),
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Neither use nor keep anything.")] = False,
+    address: Annotated[
+        str | None, typer.Option(help="Of a Ray cluster, for --executor ray; without it a local one.")
+    ] = None,
+    partition: Annotated[str | None, typer.Option(help="Of Slurm, for --executor slurm.")] = None,
+) -> None:
+    """Search for all queries; a run that was broken off continues where it stopped."""
+    from parafold.msa import Search
+    from parafold.msa.executors import make_executor
+    from parafold.msa.search import DEFAULT_CACHE
+
+    sequences = _queries(queries)
+    console = Console(highlight=False)
+    refused: list[str] = []
+
+    def refuse(name: str, error: SearchError) -> None:
+        refused.append(name)
+        complain(f"{name}: {error}")
+
+    crew: Any = executor.value
+    if executor is ExecutorName.ray and address:
+        crew = make_executor("ray", workers, address=address)
+    elif executor is ExecutorName.slurm and partition:
+        crew = make_executor("slurm", workers, partition=partition)
+    with SearchDisplay(console) as display:
+        work = Search(
+            sequences,
+            _found_databases(databases, data_dir),
+            engine=engine.value,
+            shards=shards,
+            schedule=schedule.value,
+            cache=None if no_cache else cache or DEFAULT_CACHE,
+            max_hits=max_hits,
+            max_memory=_bytes(max_memory),
+            progress=display.update,
+            warn=display.warn,
+            on_error=refuse,
+        )
+        for name, alignments in work.run(crew, workers):
+            _write(output_dir, name, alignments)
+            display.say(_summary(name, alignments))
+    console.print(f"{len(sequences) - len(refused)} of {len(sequences)} queries are in {output_dir}")
+    if refused:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+@one_line_errors
+def plan(
+    queries: _Inputs,
+    folder: Annotated[Path, typer.Option("--to", help="Folder of the plan, seen by all machines.")],
+    workers: Annotated[int, typer.Option(min=1, help="How many workers there will be.")] = 1,
+    databases: _Databases = None,
+    data_dir: _DataDir = None,
+    engine: _Engine = EngineName.pyhmmer,
+    shards: _Shards = None,
+    max_hits: _MaxHits = None,
+    max_memory: _MaxMemory = None,
+) -> None:
+    """Cut a search into tasks, for workers on any machine that sees the folder and the databases."""
+    from parafold.msa import Search
+
+    work = Search(
+        _queries(queries),
+        _found_databases(databases, data_dir),
+        engine=engine.value,
+        shards=shards,
+        cache=None,
+        max_hits=max_hits,
+        max_memory=_bytes(max_memory),
+        warn=complain,
+    )
+    made = work.plan(folder, workers)
+    typer.echo(f"{len(made.tasks)} tasks in {folder}. Do them, in a job array or by hand, with")
+    typer.echo(f"  parafold msa worker {folder} --index I --of {workers}    (I from 0 to {workers - 1})")
+    typer.echo(f"and when all have finished: parafold msa merge {folder} -o {Path('msas')}")
+
+
+@app.command()
+@one_line_errors
+def worker(
+    folder: Annotated[Path, typer.Argument(help="Of the plan.")],
+    index: Annotated[int, typer.Option(min=0, help="Which worker this is, from 0.")] = 0,
+    of: Annotated[int, typer.Option(min=1, help="How many workers there are.")] = 1,
+) -> None:
+    """Do one worker's share of a plan; what it has finished before is kept."""
+    from parafold.msa.plan import Plan
+    from parafold.msa.worker import limit_memory, run_share
+
+    if index >= of:
+        raise InputError(f"--index {index} --of {of}: the index goes from 0 to {of - 1}")
+    made = Plan.load(folder)
+    limit_memory(made.memory)
+    share = made.share(index, of)
+    for count, number in enumerate(run_share(folder, index, of), start=1):
+        typer.echo(f"{count} of {len(share)}: {made.task_name(number)}")
+
+
+@app.command()
+@one_line_errors
+def merge(
+    folder: Annotated[Path, typer.Argument(help="Of the plan.")], output_dir: _Output = Path("msas")
+) -> None:
+    """Put a plan's finished tasks together."""
+    from parafold.msa.execute import finished, merged
+    from parafold.msa.plan import Plan
+
+    made = Plan.load(folder)
+    results = finished(folder, made, complain)
+    for name, alignments in merged(made, results):
+        _write(output_dir, name, alignments)
+        typer.echo(_summary(name, alignments))
+
+
+def _queries(paths: list[Path]) -> dict[str, str]:
+    """Query name -> sequence: a target's name, with the chain's where it has several."""
+    from parafold.protein.sequence import read_inputs
+
+    queries: dict[str, str] = {}
+    for path in paths:
+        for target in read_inputs(path, "auto", lambda name, error: complain(f"{name}: {error}")):
+            for chain in target.chains:
+                name = f"{target.name}_{chain.id}" if len(target.chains) > 1 else target.name
+                if queries.get(name, chain.sequence) != chain.sequence:
+                    raise InputError(f"{path}: {name} names another sequence already; rename one")
+                queries[name] = chain.sequence
+    if not queries:
+        raise InputError(f"{', '.join(map(str, paths))}: no query in it")
+    return queries
+
+
+def _found_databases(given: list[str] | None, data_dir: Path | None) -> "list[str | Database]":
+    from parafold.msa import demo_databases
+    from parafold.msa.layouts import databases_in_data_dir
+
+    if not given and data_dir is None:
+        return [*demo_databases()]
+    return [*(given or ()), *(databases_in_data_dir(data_dir).databases if data_dir else ())]
+
+
+def _bytes(size: str | None) -> int | None:
+    if size is None:
+        return None
+    units = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+    number, unit = size.lower().rstrip("b").rstrip("i"), 1
+    if number[-1:] in units:
+        number, unit = number[:-1], units[number[-1]]
+    try:
+        found = int(float(number) * unit)
+    except ValueError:
+        found = 0
+    if found < 200 * 10**6:
+        raise InputError(f"--max-memory {size}: give 200M or more, such as 800M or 2G")
+    return found
+
+
+def _write(folder: Path, name: str, alignments: "Mapping[str, Alignment]") -> None:
+    from parafold.msa.alignment import stacked
+
+    for database, alignment in alignments.items():
+        atomic_write(folder / name / f"{database}.a3m", alignment.a3m())
+        atomic_write(folder / name / f"{database}.tsv", alignment.table())
+    atomic_write(folder / f"{name}.a3m", stacked(alignments.values()))
+
+
+def _summary(name: str, alignments: "Mapping[str, Alignment]") -> str:
+    counts = ", ".join(f"{len(found.rows)} in {database}" for database, found in alignments.items())
+    return f"{name}: {counts}"
