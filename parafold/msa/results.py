@@ -13,7 +13,7 @@ from parafold.msa.sealed import DamagedError, SealedWriter, read_sealed
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """What a finished task was and took. `cpu_seconds` count the programs that it started; `peak_bytes` is the
+    """What a finished task was and took. `started` is in seconds since the epoch; `cpu_seconds` count the programs that it started; `peak_bytes` is the
     greatest resident memory that its process had until then."""
 
     task: int
@@ -23,6 +23,7 @@ class TaskRecord:
     query_residues: int
     sequences: int
     residues: int
+    started: float
     cpu_seconds: float
     wall_seconds: float
     peak_bytes: int

@@ -43,7 +43,7 @@ def run_task(folder: Path, number: int) -> None:
         if file_size(file) != plan.file_bytes[str(file)]:
             raise SearchError(f"{file}: has changed since the search was planned; start the search again")
     queries = {query: prepared[engine.name][query] for query in task.queries}
-    wall, cpu = time.perf_counter(), _cpu_seconds()
+    started, wall, cpu = time.time(), time.perf_counter(), _cpu_seconds()
     with ResultWriter(result_path(folder, number)) as writer:
         for chunk in engine.search(queries, database, task.shard, plan.memory):
             writer.add(chunk)
@@ -55,6 +55,7 @@ def run_task(folder: Path, number: int) -> None:
             query_residues=sum(len(plan.sequences[query]) for query in queries),
             sequences=writer.sequences,
             residues=writer.residues,
+            started=started,
             cpu_seconds=_cpu_seconds() - cpu,
             wall_seconds=time.perf_counter() - wall,
             peak_bytes=_peak_bytes(),
