@@ -164,7 +164,7 @@ def databases_in(folder: str | Path) -> list[Database]:
     except OSError as error:
         raise SearchError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error
     databases: dict[str, Database] = {}
-    for path in dict.fromkeys(map(_whole, files)):
+    for path in dict.fromkeys(map(whole_path, files)):
         name = _database_name(path)
         if name is None and path == folder:
             name = path.stem
@@ -188,7 +188,7 @@ def in_published_order(databases: Iterable[Database]) -> list[Database]:
     return sorted(databases, key=lambda database: (KINDS.index(database.kind), database.name))
 
 
-def _whole(path: Path) -> Path:
+def whole_path(path: Path) -> Path:
     """The database that a shard's file belongs to, "FILE@COUNT"; any other path is its own."""
     match = _SHARD.fullmatch(path.name)
     return path.with_name(f"{match['base']}@{int(match['count'])}") if match else path
