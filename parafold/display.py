@@ -91,7 +91,7 @@ class SearchDisplay:
         """Show how far it has come."""
         queries = f"{progress.queries_done} of {progress.queries} queries"
         if not self._console.is_terminal:
-            line = f"{progress.doing}, {progress.fraction // 0.1 * 10:.0f}%"
+            line = f"{progress.doing}, {int(progress.fraction * 10)}0%"
             if line != self._last and progress.doing != "merging":
                 self._last = line
                 left = f", {progress.time_left}" if progress.time_left else ""

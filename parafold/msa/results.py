@@ -13,8 +13,8 @@ from parafold.msa.sealed import DamagedError, SealedWriter, read_sealed
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """What a finished task was and took. `started` is in seconds since the epoch; `cpu_seconds` count the programs that it started; `peak_bytes` is the
-    greatest resident memory that its process had until then."""
+    """What a finished task was and took. `started` is in seconds since the epoch, `cpu_seconds` count the
+    programs that it started, `peak_bytes` is the greatest resident memory that its process had until then."""
 
     task: int
     database: str

@@ -221,7 +221,8 @@ class Search:
                 missing = self._missing(cache, missing)
             lacking = {sequence for sequence, _ in missing}
             ready = [name for name, sequence in self.queries.items() if sequence not in lacking]
-            self._say("looking up", {}, len(ready) / max(len(self.queries), 1), len(ready))
+            if ready:
+                self._say("found before", {}, len(ready) / len(self.queries), len(ready))
             for name in ready:
                 yield name, self._alignments(self.queries[name], cache)
             if missing:
