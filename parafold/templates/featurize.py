@@ -2,7 +2,7 @@
 
 import datetime
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,9 +11,10 @@ import numpy as np
 from parafold.errors import InputError
 from parafold.protein.residue import ATOM_ORDER
 from parafold.templates.align import global_alignment
-from parafold.templates.entry import TemplateChain, read_chains, release_date
+from parafold.templates.entry import TemplateChain
 from parafold.templates.features import MIN_ATOMS, TemplateFeatures, stack, template_features
 from parafold.templates.hits import TemplateHit
+from parafold.templates.library import Library, MissingFileError, NoDataError, SkippedError
 
 # The published limits: a hit must cover more than this part of the query with aligned columns, ...
 _MIN_ALIGNED = 0.1
@@ -25,6 +26,8 @@ _MIN_RESIDUES = 10
 _MIN_IDENTITY = 0.9
 # Neighbours further apart (Å) mean that the coordinates are broken; chain breaks are far below it.
 _MAX_CA_CA = 150.0
+# Structures that a message names.
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,6 @@ class TemplateResult:
     features: TemplateFeatures
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-
-
-class _SkippedError(Exception):
-    """The hit fails a filter, nothing is wrong with it."""
-
-
-class _NoDataError(Exception):
-    """The structure file lacks what the hit promises."""
 
 
 class _MismatchError(Exception):
@@ -60,39 +55,40 @@ def featurize_hits(
 ) -> TemplateResult:
     """The features of the best `max_hits` usable hits, best `sum_probs` first; hmmsearch's stay in order.
 
-    Structures are read from `mmcif_folder`/PDBID.cif; those released after `max_template_date` (a date or
-    "YYYY-MM-DD") are left out. `release_dates` (PDB id -> date) spares reading files for their dates;
-    `obsolete` maps withdrawn PDB ids to their successors or None. Hits of hmmsearch that give the same
-    template sequence as an earlier one are left out, as the published code does for them.
+    Structures are read from `mmcif_folder`/PDBID.cif (or .cif.gz); those released after `max_template_date`
+    (a date or "YYYY-MM-DD") are left out. `release_dates` (PDB id -> date) spares reading files for their
+    dates; `obsolete` maps withdrawn PDB ids to their successors or None, see `read_obsolete`. Hits of
+    hmmsearch that give the same template sequence as an earlier one are left out, as the published code does
+    for them; they are taken one by one until there are enough. A file that is missing or damaged costs its
+    hits and a warning.
 
-    Raises InputError for a date or hit name that cannot be read, or a folder without mmCIF files.
+    Raises InputError for a date or hit name that cannot be read, an empty query, or a folder without any
+    mmCIF file.
     """
-    if isinstance(max_template_date, str):
-        try:
-            max_template_date = datetime.date.fromisoformat(max_template_date)
-        except ValueError:
-            raise InputError(f"template date {max_template_date!r}: write it as YYYY-MM-DD") from None
-    if not any(Path(mmcif_folder).glob("*.cif")):
-        raise InputError(
-            f"{mmcif_folder}: no .cif files in it; give the folder of the templates' mmCIF files"
-        )
-    library = _Library(Path(mmcif_folder), max_template_date, release_dates or {}, obsolete or {})
+    if not query:
+        raise InputError("templates for an empty query; give its sequence")
+    library = Library(mmcif_folder, max_template_date, release_dates, obsolete)
     found: list[TemplateFeatures] = []
     errors: list[str] = []
     warnings: list[str] = []
+    missing: dict[str, None] = {}
     seen: set[bytes] = set()
-    for hit in sorted(hits, key=lambda hit: -(hit.sum_probs or 0)):
+    for hit in _best_first(hits):
         if len(found) >= max_hits:
             break
+        label = hit.name.split()[0] if hit.name.strip() else repr(hit.name)
         try:
             features, note = _featurize(query, hit, library)
-        except _SkippedError:
+        except SkippedError:
             continue
-        except _NoDataError as problem:
-            warnings.append(f"{hit.name.split()[0]}: {problem}")
+        except MissingFileError:
+            missing[label] = None
+            continue
+        except NoDataError as problem:
+            warnings.append(f"{label}: {problem}")
             continue
         except _MismatchError as problem:
-            errors.append(f"{hit.name.split()[0]}: {problem}")
+            errors.append(f"{label}: {problem}")
             continue
         if note:
             warnings.append(note)
@@ -101,48 +97,29 @@ def featurize_hits(
             continue
         seen.add(letters)
         found.append(features)
+    if missing:
+        warnings.append(_missing_files(library.folder, list(missing)))
     return TemplateResult(stack(found, len(query)), errors, warnings)
 
 
-@dataclass(frozen=True)
-class _Library:
-    """Where the structures are, and which of them may be used."""
-
-    folder: Path
-    latest: datetime.date
-    release_dates: Mapping[str, datetime.date]
-    obsolete: Mapping[str, str | None]
-
-    def current_id(self, pdb_id: str) -> str:
-        if pdb_id in self.obsolete:
-            successor = self.obsolete[pdb_id]
-            if successor is None:
-                raise _NoDataError("withdrawn from the PDB")
-            if pdb_id not in self.release_dates:
-                return successor
-        return pdb_id
-
-    def check_date(self, date: datetime.date | None) -> None:
-        if date is not None and date > self.latest:
-            raise _SkippedError
-
-    def chains(self, pdb_id: str) -> dict[str, TemplateChain]:
-        path = self.folder / f"{pdb_id}.cif"
-        if not path.is_file():
-            raise _MismatchError(f"{path} is missing; fetch the mmCIF files of all templates")
-        date = release_date(path)
-        if date is None:
-            raise _NoDataError(
-                f"{path} gives no release date to compare with the latest allowed, {self.latest}"
-            )
-        self.check_date(date)
-        try:
-            return read_chains(path)
-        except InputError as error:
-            raise _NoDataError(str(error)) from None
+def _missing_files(folder: Path, names: list[str]) -> str:
+    count = f"{len(names)} hit" + ("s" if len(names) > 1 else "")
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    return f"{folder} lacks the mmCIF files of {count}, left out: {shown}; fetch them for the best templates"
 
 
-def _featurize(query: str, hit: TemplateHit, library: _Library) -> tuple[TemplateFeatures, str | None]:
+def _best_first(hits: Iterable[TemplateHit]) -> Iterator[TemplateHit]:
+    """hhsearch's hits by score; hmmsearch's, which may be very many, one by one as they come."""
+    remaining = iter(hits)
+    first = next(remaining, None)
+    if first is not None and first.sum_probs is None:
+        yield first
+        yield from remaining
+    elif first is not None:
+        yield from sorted((first, *remaining), key=lambda hit: -(hit.sum_probs or 0))
+
+
+def _featurize(query: str, hit: TemplateHit, library: Library) -> tuple[TemplateFeatures, str | None]:
     """The features of one hit, and a remark if it had to be aligned anew."""
     name = re.match(r"([a-zA-Z0-9]{4})_([a-zA-Z0-9.]+)", hit.name)
     if name is None:
@@ -154,7 +131,7 @@ def _featurize(query: str, hit: TemplateHit, library: _Library) -> tuple[Templat
     library.check_date(library.release_dates.get(pdb_id))
     chains = library.chains(pdb_id)
     if not chains:
-        raise _NoDataError("no protein chains in its file")
+        raise NoDataError("no protein chains in its file")
 
     sequence = hit.hit_sequence.replace("-", "")
     mapping = _query_to_hit(query, hit)
@@ -176,7 +153,7 @@ def _featurize(query: str, hit: TemplateHit, library: _Library) -> tuple[Templat
     label = f"{pdb_id}_{chain_name}"
     features = template_features(chain, mapping, len(query), label, hit.sum_probs or 0)
     if features["template_all_atom_masks"].sum() < MIN_ATOMS:
-        raise _NoDataError("no coordinates where it aligns with the query")
+        raise NoDataError("no coordinates where it aligns with the query")
     return features, note
 
 
@@ -184,7 +161,7 @@ def _check_hit(query: str, hit: TemplateHit) -> None:
     sequence = hit.hit_sequence.replace("-", "")
     is_query = sequence in query and len(sequence) / len(query) > _MAX_SUBSEQUENCE
     if hit.aligned_cols / len(query) <= _MIN_ALIGNED or is_query or len(sequence) < _MIN_RESIDUES:
-        raise _SkippedError
+        raise SkippedError
 
 
 def _query_to_hit(query: str, hit: TemplateHit) -> dict[int, int]:
@@ -192,6 +169,8 @@ def _query_to_hit(query: str, hit: TemplateHit) -> dict[int, int]:
     start = query.find(hit.query.replace("-", ""))
     if not hit.query or start < 0:
         raise _MismatchError("the hit's query is not part of the query")
+    if max(hit.indices_query) < 0 or max(hit.indices_hit) < 0:
+        raise _MismatchError("nothing of the query or of the structure is in the alignment")
     first_query = min(i for i in hit.indices_query if i >= 0)
     first_hit = min(i for i in hit.indices_hit if i >= 0)
     length = len(hit.hit_sequence.replace("-", ""))
@@ -231,7 +210,9 @@ def _realign(sequence: str, name: str, chains: Mapping[str, TemplateChain]) -> t
 
 def _check_distances(chain: TemplateChain) -> None:
     positions, mask = chain.atoms()
+    if not np.isfinite(positions).all():
+        raise NoDataError("not all coordinates in its file are numbers; fetch it again")
     ca, known = positions[:, ATOM_ORDER["CA"]], mask[:, ATOM_ORDER["CA"]] > 0
     distances = np.linalg.norm(np.diff(ca, axis=0), axis=1)[known[1:] & known[:-1]]
     if (distances > _MAX_CA_CA).any():
-        raise _NoDataError(f"neighbouring residues are {distances.max():.0f} Å apart in its file")
+        raise NoDataError(f"neighbouring residues are {distances.max():.0f} Å apart in its file")
