@@ -42,19 +42,19 @@ def warn(console: Console, message: str) -> None:
 
 
 @contextmanager
-def download_bar() -> Iterator[Callable[[int, int | None], None]]:
-    """A bar for a download, on a terminal only; yields what to call with bytes here and bytes in all."""
+def byte_bar(what: str) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar over bytes, on a terminal only; yields what to call with bytes done and bytes in all."""
     console = Console()
     columns = (
-        TextColumn("parameters"),
+        TextColumn(escape(what)),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("parameters", total=None)
-        yield lambda here, total: bar.update(task, completed=here, total=total)
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 class SearchDisplay:
@@ -114,6 +114,15 @@ class SearchDisplay:
         if key not in self._tasks:
             self._tasks[key] = self._bar.add_task(name, total=1.0, detail="")
         self._bar.update(self._tasks[key], description=escape(name), completed=fraction, detail=detail)
+
+
+def in_bytes(count: float) -> str:
+    """A number of bytes for people: 12.3 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
 
 
 class Display:

@@ -19,21 +19,23 @@ from rich.table import Table
 from rich.text import Text
 
 from parafold import weights
-from parafold.errors import ParafoldError
+from parafold.display import in_bytes
+from parafold.errors import ParafoldError, SearchError
 from parafold.msa import Database, databases_in, demo_databases
+from parafold.msa.registry import Registry, state
+from parafold.programs import find_program
 
 Status = Literal["ok", "warn", "missing"]
 
 _FEW_BYTES_OF_MEMORY = 8e9
 _FEW_BYTES_OF_DISK = 10e9
 
-# Program, what it serves, and the packages that hold it: Debian's and bioconda's.
 _PROGRAMS = (
-    ("jackhmmer", "search with HMMER's own program (pyhmmer does the same in process)", "hmmer", "hmmer"),
-    ("hhblits", "search of BFD and UniRef30", "hhsuite", "hhsuite"),
-    ("hhsearch", "template search in pdb70", "hhsuite", "hhsuite"),
-    ("kalign", "realignment of templates", "kalign", "kalign3"),
-    ("mmseqs", "fast search of large databases", "mmseqs2", "mmseqs2"),
+    ("jackhmmer", "search with HMMER's own program (pyhmmer does the same in process)"),
+    ("hhblits", "search of BFD and UniRef30"),
+    ("hhsearch", "template search in pdb70"),
+    ("kalign", "realignment of templates"),
+    ("mmseqs", "fast search of large databases"),
 )
 # Extra, the modules that it brings, and what it serves.
 _EXTRAS = (
@@ -66,7 +68,7 @@ def checks(
     """
     with _JaxProcess(jax_seconds) as jax:
         others = [
-            *_programs(),
+            *_engines(),
             *_databases(databases),
             _weights(weights_folder),
             _memory(),
@@ -142,15 +144,15 @@ class _JaxProcess:
         return [*found, Check("devices", "ok", f"{backend}: {devices}")]
 
 
-def _programs() -> Iterator[Check]:
+def _engines() -> Iterator[Check]:
     yield _package("pyhmmer", "search in process", "pip install pyhmmer")
-    for program, serves, debian, conda in _PROGRAMS:
-        path = shutil.which(program)
-        if path:
-            yield Check(program, "ok", path)
-        else:
-            remedy = f"apt-get install {debian}, or conda install -c bioconda {conda}"
-            yield Check(program, "missing", f"optional: {serves}", remedy)
+    for program, serves in _PROGRAMS:
+        try:
+            yield Check(program, "ok", str(find_program(program)))
+        except SearchError as error:
+            # What is wrong; what to do.
+            yield Check(program, "missing", f"optional: {serves}", str(error).partition("; ")[2])
+    yield _package("parasail", "optional: search with the engine needleman-wunsch", "pip install parasail")
 
 
 def _databases(folder: str | Path | None) -> Iterator[Check]:
@@ -158,6 +160,17 @@ def _databases(folder: str | Path | None) -> Iterator[Check]:
         yield Check("demonstration databases", "ok", _described(demo_databases()))
         if folder is not None:
             yield Check("databases", "ok", _described(databases_in(folder)))
+        for entry in Registry().entries():
+            name, now = entry.database.name, state(entry)
+            if now == "as added":
+                yield Check(
+                    f"database {name}", "ok", f"{in_bytes(entry.database.bytes)}, {entry.database.path}"
+                )
+            else:
+                remedy = (
+                    f"parafold db verify {name}, then parafold db add {name} or parafold db remove {name}"
+                )
+                yield Check(f"database {name}", "warn", f"{now}, {entry.database.path}", remedy)
     except (ParafoldError, OSError) as error:
         yield Check(
             "databases", "missing", str(error), "name a folder of FASTA files, or install parafold again"
@@ -165,7 +178,7 @@ def _databases(folder: str | Path | None) -> Iterator[Check]:
 
 
 def _described(databases: list[Database]) -> str:
-    return ", ".join(f"{database.name} ({_bytes(database.path.stat().st_size)})" for database in databases)
+    return ", ".join(f"{database.name} ({in_bytes(database.bytes)})" for database in databases)
 
 
 def _weights(folder: str | Path | None) -> Check:
@@ -180,11 +193,11 @@ def _weights(folder: str | Path | None) -> Check:
 
 def _memory() -> Check:
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    detail = _bytes(total)
+    detail = in_bytes(total)
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         fields = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        detail += f", {_bytes(1024 * int(fields['MemAvailable'].split()[0]))} free"
+        detail += f", {in_bytes(1024 * int(fields['MemAvailable'].split()[0]))} free"
     if total < _FEW_BYTES_OF_MEMORY:
         return Check("memory", "warn", detail, "8 GB or more fold a protein of a few hundred residues")
     return Check("memory", "ok", detail)
@@ -192,7 +205,7 @@ def _memory() -> Check:
 
 def _disk(folder: Path) -> Check:
     free = shutil.disk_usage(folder).free
-    detail = f"{_bytes(free)} free in {folder}"
+    detail = f"{in_bytes(free)} free in {folder}"
     if free < _FEW_BYTES_OF_DISK:
         return Check(
             "disk", "warn", detail, "the published parameters alone need 11 GB while they are unpacked"
@@ -221,11 +234,3 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "(version unknown)"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from parafold import __version__
-from parafold.cli import doctor, fold, msa, weights
+from parafold.cli import db, doctor, fold, msa, weights
 from parafold.cli.common import FAILED, INTERRUPTED
 from parafold.display import complain
 
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command()(fold.fold)
 app.command()(doctor.doctor)
 app.add_typer(msa.app, name="msa")
+app.add_typer(db.app, name="db")
 app.add_typer(weights.app, name="weights")
 
 

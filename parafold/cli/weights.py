@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from parafold.cli.common import one_line_errors
-from parafold.display import download_bar
+from parafold.display import byte_bar
 
 app = typer.Typer(no_args_is_help=True, help="The published parameters: fetch them, list what is there.")
 
@@ -23,7 +23,7 @@ def fetch(
     from parafold import weights
 
     typer.echo(f"Fetching {weights.URL}")
-    with download_bar() as advance:
+    with byte_bar("parameters") as advance:
         found = weights.fetch(folder, advance)
     place = next(iter(found.values())).parent
     typer.echo(f"{len(found)} parameter files in {place}")

@@ -49,7 +49,7 @@ def databases_in_data_dir(data_dir: str | Path, preset: Preset | None = None) ->
     and UniRef30 are there. FASTA files may be packed or in shards (`uniref90.fasta-00000-of-00064`).
 
     Raises:
-        SearchError: none of the databases is there, or not the preset's form of BFD; with what was looked for.
+        SearchError: no database is there, or not the preset's form of BFD; with what was looked for.
     """
     folder = Path(data_dir)
     if not folder.is_dir():

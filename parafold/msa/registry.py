@@ -210,24 +210,40 @@ def resolve(
         SearchError: an item is none of these, or a registered database has changed.
     """
     registry = registry or Registry()
+    known = [database.name for database in registry.databases()]
     found: list[Database] = []
     for item in items:
-        found += [item] if isinstance(item, Database) else _meant(item, registry, warn)
+        if isinstance(item, Database):
+            found.append(item)
+        elif str(item) in known:
+            found.append(registry.current(str(item), warn))
+        else:
+            found += databases_at(item)
     return found
 
 
-def _meant(item: str | Path, registry: Registry, warn: Callable[[str], None] | None) -> list[Database]:
-    path = Path(item).expanduser()
-    if len(path.parts) == 1 and str(item) in registry._entries():
-        return [registry.current(str(item), warn)]
-    prefix = Database(path.name or str(path), path)
-    if path.name and prefix.format != "fasta":
-        return [prefix]
-    if not path.exists() and "@" not in path.name:
-        names = [database.name for database in registry.databases()]
-        known = f"registered are {', '.join(names)}" if names else "none is registered (parafold db add)"
-        raise SearchError(f"{item}: no database of this name, and no such file or folder; {known}")
-    return databases_in(path)
+def databases_at(path: str | Path) -> list[Database]:
+    """The databases at a path: a FASTA file, "FILE@64", the prefix of an HH-suite or MMseqs2 database, or a
+    folder of FASTA files.
+
+    Raises:
+        SearchError: nothing of the kind is there.
+    """
+    path = Path(path).expanduser()
+    database = Database(path.name, path) if path.name else None
+    return [database] if database and database.format != "fasta" else databases_in(path)
+
+
+def state(entry: Entry) -> str:
+    """How a registered database is now, in a word or two."""
+    try:
+        now = fingerprint(entry.database)
+    except SearchError:
+        return "missing"
+    if entry.fingerprint is None:
+        return "never read"
+    change = entry.fingerprint.difference(now)
+    return f"changed: {change}" if change else "as added"
 
 
 def _change_of(entry: Entry) -> str:
