@@ -63,11 +63,15 @@ class PyHmmer(Engine):
         self, queries: Mapping[int, bytes], database: Database, shard: Shard, memory: int
     ) -> Iterator[Chunk]:
         profiles = {number: self._profile_of(prepared) for number, prepared in queries.items()}
+        # A database of one sequence: see above.
+        pipeline = plan7.Pipeline(
+            ALPHABET, **FILTERS, Z=1, domZ=1, E=MAX_EVALUE, incE=MAX_EVALUE, incdomE=MAX_DOMAIN_EVALUE
+        )
         for block in read_blocks(shard.path, shard.start, shard.end):
             hits = {}
             for number, profile in profiles.items():
                 try:
-                    if found := search_block(profile, block):
+                    if found := _search_block(pipeline, profile, block):
                         hits[number] = found
                 except SearchError as error:
                     raise SearchError(f"{shard.path}: {error}") from error
@@ -92,15 +96,15 @@ class PyHmmer(Engine):
         return hmm.to_profile(self._background).to_optimized()
 
 
-def search_block(profile: plan7.OptimizedProfile, targets: easel.DigitalSequenceBlock[Any]) -> list[Hit]:
+def _search_block(
+    pipeline: plan7.Pipeline, profile: plan7.OptimizedProfile, targets: easel.DigitalSequenceBlock[Any]
+) -> list[Hit]:
     """The hits among some targets. Releases the interpreter lock while HMMER works.
 
     Raises:
         SearchError: a target's name is not UTF-8, or HMMER ran out of memory or of number range.
     """
-    pipeline = plan7.Pipeline(
-        ALPHABET, **FILTERS, Z=1, domZ=1, E=MAX_EVALUE, incE=MAX_EVALUE, incdomE=MAX_DOMAIN_EVALUE
-    )
+    pipeline.clear()
     try:
         found = pipeline.search_hmm(profile, targets)
         return [_hit(hit, profile.M) for hit in found.reported]
