@@ -32,9 +32,10 @@ _WORKERS = 16
 # Reasons for waiting that no waiting ends.
 _HOPELESS = ("BadConstraints", "PartitionNodeLimit", "PartitionTimeLimit", "JobHeldUser", "JobHeldAdmin")
 _ACTIVE = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "REQUEUED", "RESIZING", "STOPPED")
-# Seconds: between questions to Slurm; without an answer from it; until a network file system shows a file
-# that another machine has written.
-_ASK, _SILENCE, _LAG = 5.0, 600.0, 30.0
+# Slurm is asked at each so-manieth look into the folder.
+_ASK = 5
+# Seconds: without an answer from Slurm; until a network file system shows what another machine has written.
+_SILENCE, _LAG = 600.0, 30.0
 
 
 class SlurmExecutor(Executor):
@@ -137,7 +138,7 @@ class SlurmExecutor(Executor):
             now = time.monotonic()
             if ended is not None and now > ended + (_LAG if array.succeeded else self._poll):
                 return
-            if ended is None and now > asked + _ASK:
+            if ended is None and now > asked + _ASK * self._poll:
                 asked = now
                 if not array.alive():
                     ended = time.monotonic()

@@ -17,7 +17,9 @@ def make_plan(folder: Path, queries: int = 4, length: int = 300, shards: int = 3
     letters = random.Random(0)
     sequences = {f"q{i}": "".join(letters.choices("ACDEFGHIKLMNPQRSTVWY", k=length)) for i in range(queries)}
     trp_cage = "NLYIQWLKDGGPSSGRPPPS"
-    return Search({"trp_cage": trp_cage, **sequences}, demo_databases(), shards=shards, cache=None).plan(folder, 2)
+    return Search({"trp_cage": trp_cage, **sequences}, demo_databases(), shards=shards, cache=None).plan(
+        folder, 2
+    )
 
 
 def serially(folder: Path) -> dict:
