@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from parafold import files
 from parafold.msa.alignment import Alignment
 from parafold.msa.engines.base import Row
 from parafold.msa.sealed import DamagedError, read_sealed, write_sealed
@@ -33,11 +35,12 @@ class Cache:
 
         Raises:
             DamagedError: there is one, but it is not what was stored. It has been removed.
+        OutputError: the cache's folder may not be looked into.
         """
         path = self._path(key)
-        if not path.exists():
-            return None
         try:
+            if not path.exists():
+                return None
             head, _, packed = read_sealed(path).partition(b"\n")
             entry = json.loads(head)
             if entry.pop("key") != key:
@@ -45,11 +48,13 @@ class Cache:
             rows = json.loads(zlib.decompress(packed))
             return Alignment(rows=[Row(*row) for row in rows], **entry)
         except DamagedError:
-            path.unlink(missing_ok=True)
+            _remove(path)
             raise
         except (ValueError, TypeError, KeyError, zlib.error) as error:
-            path.unlink(missing_ok=True)
+            _remove(path)
             raise DamagedError(f"{path}: cannot be understood; it will be made again") from error
+        except OSError as error:
+            raise files.output_error(path, error) from error
 
     def put(self, key: str, alignment: Alignment) -> None:
         """Keep an alignment.
@@ -69,6 +74,11 @@ class Cache:
 
     def _path(self, key: str) -> Path:
         return self.folder / "alignments" / key[:2] / key
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def cache_key(sequence: str, engine: Mapping[str, Any], database: Mapping[str, Any]) -> str:

@@ -65,7 +65,7 @@ def execute(
     missing = [number for number in plan.order if number not in results]
     if missing:
         for number in executor.run(folder, missing):
-            results[number] = Result(result_path(folder, number))
+            results[number] = Result(result_path(folder, number), plan.key)
             clock.finished(number)
             report(clock.fractions(), clock.fraction(), clock.seconds_left())
 
@@ -77,7 +77,7 @@ def finished(folder: Path, plan: Plan, warn: Callable[[str], None]) -> dict[int,
         path = result_path(folder, task.number)
         if path.exists():
             try:
-                results[task.number] = Result(path)
+                results[task.number] = Result(path, plan.key)
             except DamagedError as error:
                 warn(str(error))
                 path.unlink(missing_ok=True)
@@ -94,8 +94,8 @@ def merge(plan: Plan, results: Mapping[int, Result], query: int, database: int) 
     lacking = [task.number for task in tasks if task.number not in results]
     if lacking:
         raise SearchError(
-            f"{len(lacking)} of {len(tasks)} results of {plan.databases[database].name} are missing, that of task "
-            f"{lacking[0]} first; let the workers finish, or start those again that were broken off"
+            f"{len(lacking)} of {len(tasks)} results of {plan.databases[database].name} are missing, that of "
+            f"task {lacking[0]} first; let the workers finish, or start those again that were broken off"
         )
     source = plan.databases[database]
     size = source.z or sum(results[task.number].record.sequences for task in tasks)
@@ -127,31 +127,28 @@ class _Clock:
 
     def __init__(self, plan: Plan, done: Iterable[int]) -> None:
         self._plan = plan
-        self._done = set(done)
-        self._left = sum(task.cost for task in plan.tasks if task.number not in self._done)
-        self._cost = 0.0
+        self._total = [0.0] * len(plan.databases)
+        self._done = [0.0] * len(plan.databases)
+        for task in plan.tasks:
+            self._total[task.database] += task.cost
+        for number in done:
+            self.finished(number)
+        self._before = sum(self._done)
         self._started = time.monotonic()
 
     def finished(self, number: int) -> None:
-        self._done.add(number)
-        self._cost += self._plan.tasks[number].cost
+        task = self._plan.tasks[number]
+        self._done[task.database] += task.cost
 
     def fractions(self) -> dict[str, float]:
-        total: dict[str, float] = {}
-        done: dict[str, float] = {}
-        for task in self._plan.tasks:
-            name = self._plan.databases[task.database].name
-            total[name] = total.get(name, 0.0) + task.cost
-            done[name] = done.get(name, 0.0) + task.cost * (task.number in self._done)
-        return {name: done[name] / total[name] for name in total}
+        parts = zip(self._plan.databases, self._done, self._total, strict=True)
+        return {database.name: min(1.0, done / total) for database, done, total in parts if total}
 
     def fraction(self) -> float:
-        total = sum(task.cost for task in self._plan.tasks)
-        return sum(self._plan.tasks[number].cost for number in self._done) / total if total else 1.0
+        total = sum(self._total)
+        return min(1.0, sum(self._done) / total) if total else 1.0
 
     def seconds_left(self) -> float | None:
-        return (
-            (self._left - self._cost) / self._cost * (time.monotonic() - self._started)
-            if self._cost
-            else None
-        )
+        here = sum(self._done) - self._before
+        left = max(0.0, sum(self._total) - sum(self._done))
+        return left / here * (time.monotonic() - self._started) if here else None

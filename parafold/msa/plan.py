@@ -8,10 +8,12 @@ tasks/          one complete result file for each finished task
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +21,7 @@ from parafold.errors import SearchError
 from parafold.msa import shards as cutting
 from parafold.msa.database import Database
 from parafold.msa.engines import Engine, make_engine
-from parafold.msa.sealed import read_sealed, write_sealed
+from parafold.msa.sealed import DamagedError, read_sealed, write_sealed
 from parafold.msa.shards import Shard
 
 Schedule = Literal["longest-first", "static"]
@@ -33,8 +35,8 @@ MAX_SHARD_BYTES = 256_000_000
 _MIN_TASK_SECONDS = 0.05
 # The profiles of one task's queries stay below about 100 MB.
 _MAX_QUERY_RESIDUES = 100_000
-# CPU seconds by measurement, on one core: reading a byte of FASTA; comparing a residue with a query, plus with
-# each of its residues. They set the order and the sizes of tasks, not what is found.
+# CPU seconds by measurement, on one core: reading a byte of FASTA; comparing a residue with a query, plus
+# with each of its residues. They set the order and the sizes of tasks, not what is found.
 _READ, _COMPARE, _COMPARE_RESIDUE = 4e-9, 2e-9, 4e-11
 
 
@@ -80,13 +82,20 @@ class Plan:
             return [task.number for task in self.tasks]
         return [task.number for task in sorted(self.tasks, key=lambda task: -task.cost)]
 
+    @cached_property
+    def key(self) -> str:
+        """A digest of all that decides what each task finds: results carry it."""
+        tasks = [[str(task.shard.path), *task.shard[1:], task.database, task.queries] for task in self.tasks]
+        content = [self.sequences, self.engines, self.file_bytes, tasks]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
     def engine(self, database: int) -> Engine:
         name, options = self.engines[database]
         return make_engine(name, **options)
 
     def share(self, index: int, of: int) -> list[int]:
-        """The tasks of worker `index` of `of`, when nobody hands them out: each task in order goes to the worker
-        with the least work so far."""
+        """The tasks of worker `index` of `of`, when nobody hands them out: each task in order goes to the
+        worker with the least work so far."""
         load = [0.0] * of
         mine = []
         for number in self.order:
@@ -120,7 +129,7 @@ class Plan:
         path = folder / "plan.json"
         if not path.is_file():
             raise SearchError(f"{folder}: holds no plan; make one with `parafold msa plan`")
-        content = json.loads(read_sealed(path))
+        content = json.loads(_read(path))
         if content.pop("format", None) != FORMAT:
             raise SearchError(f"{path}: was made by another version of parafold; make the plan again")
         content["sequences"] = tuple(content["sequences"])
@@ -147,8 +156,9 @@ def make_plan(
     schedule: Schedule = "longest-first",
     wanted: Mapping[int, Sequence[str]] | None = None,
 ) -> Plan:
-    """Cut a search into tasks: at least `TASKS_PER_WORKER` for each worker where the databases are large enough
-    for that, or `shards` for each database. The static schedule cuts nothing: one task for each database.
+    """Cut a search into tasks: at least `TASKS_PER_WORKER` for each worker where the databases are large
+    enough for that, or `shards` for each database. The static schedule cuts nothing: one task for each
+    database.
 
     `engines[i]` searches `databases[i]`; `wanted` limits a database (by index) to some of the sequences.
 
@@ -224,7 +234,7 @@ def load_prepared(folder: Path, engine: str) -> dict[int, bytes]:
     Raises:
         SearchError: the plan's folder is damaged.
     """
-    content = read_sealed(folder / "prepared" / engine)
+    content = _read(folder / "prepared" / engine)
     head, _, data = content.partition(b"\n")
     queries, at = {}, 0
     for number, length in json.loads(head).items():
@@ -233,13 +243,20 @@ def load_prepared(folder: Path, engine: str) -> dict[int, bytes]:
     return queries
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return read_sealed(path)
+    except DamagedError as error:
+        raise SearchError(f"{path}: is damaged or cannot be read; make the plan again") from error
+
+
 def result_path(folder: Path, number: int) -> Path:
     """Where the result of a task stands once it is complete."""
     return folder / "tasks" / f"{number:05}.jsonl"
 
 
 def _count(database: Database, cost: float, total: float, workers: int) -> int:
-    fair = math.ceil(TASKS_PER_WORKER * workers * cost / total) if workers > 1 else 1
+    fair = math.ceil(TASKS_PER_WORKER * workers * cost / total) if workers > 1 and total else 1
     worth = max(1, int(cost / _MIN_TASK_SECONDS))
     return max(min(fair, worth), math.ceil(database.bytes / MAX_SHARD_BYTES))
 

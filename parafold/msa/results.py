@@ -1,4 +1,4 @@
-"""What one task found: a sealed file with a line of hits for each query and block, and a summary as its end."""
+"""What one task found: a sealed file with a line of hits for each query and block, a summary as its end."""
 
 from __future__ import annotations
 
@@ -31,14 +31,15 @@ class TaskRecord:
 
 
 class ResultWriter:
-    """Collects the chunks of one task in a file that is there when it is complete.
+    """Collects the chunks of one task in a file that is there when it is complete. `plan` is the plan's key.
 
     Raises:
         OutputError: the disk is full, or the folder cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, plan: str) -> None:
         self._file = SealedWriter(path)
+        self._plan = plan
         self._segments: list[tuple[int, int, int]] = []
         self.sequences = 0
         self.residues = 0
@@ -52,7 +53,7 @@ class ResultWriter:
             self._file.write(line)
 
     def finish(self, record: TaskRecord) -> None:
-        summary = {"segments": self._segments, "record": asdict(record)}
+        summary = {"plan": self._plan, "segments": self._segments, "record": asdict(record)}
         self._file.write(json.dumps(summary, separators=(",", ":")).encode() + b"\n")
 
     def __enter__(self) -> ResultWriter:
@@ -65,11 +66,13 @@ class ResultWriter:
 class Result:
     """A finished task's result. Only its index is held in memory.
 
+    With `plan`, the plan's key, it must be a result of that plan: another one's tasks have the same numbers.
+
     Raises:
         DamagedError: the file is not what the task wrote.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, plan: str | None = None) -> None:
         self._path = path
         self._segments: dict[int, list[tuple[int, int]]] = {}
         content = read_sealed(path)
@@ -78,8 +81,11 @@ class Result:
             for query, start, length in summary["segments"]:
                 self._segments.setdefault(query, []).append((start, length))
             self.record = TaskRecord(**summary["record"])
+            made_for = summary["plan"]
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedError(f"{path}: is no result of this version; it will be made again") from error
+        if plan not in (None, made_for):
+            raise DamagedError(f"{path}: belongs to another plan; it will be made again")
 
     def hits(self, query: int) -> Iterator[Hit]:
         """The hits of one query.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -57,11 +58,10 @@ class SealedWriter:
         except OSError as problem:
             raise files.output_error(self._path, problem) from problem
         finally:
-            try:
+            with contextlib.suppress(OSError):  # a full disk, told by the first error
                 self._stream.close()
+            with contextlib.suppress(OSError):
                 self._beside.unlink(missing_ok=True)
-            except OSError:
-                pass  # a full disk is told by the first error
 
 
 def write_sealed(path: Path, pieces: Iterable[bytes]) -> None:

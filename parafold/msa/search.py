@@ -10,6 +10,7 @@ import hashlib
 import itertools
 import json
 import math
+import os
 import shutil
 import tempfile
 import time
@@ -28,7 +29,15 @@ from parafold.msa.engines import Engine, make_engine
 from parafold.msa.execute import Progress, execute, finished, merge
 from parafold.msa.executors import Executor, make_executor
 from parafold.msa.fingerprint import fingerprint
-from parafold.msa.plan import SCHEDULES, Plan, Schedule, estimated_seconds, make_plan, save_prepared
+from parafold.msa.plan import (
+    SCHEDULES,
+    Plan,
+    Schedule,
+    estimated_seconds,
+    load_prepared,
+    make_plan,
+    save_prepared,
+)
 from parafold.msa.registry import resolve
 from parafold.msa.results import TaskRecord
 from parafold.msa.sealed import DamagedError
@@ -52,8 +61,9 @@ def _warn(message: str) -> None:
 
 
 class SearchResults(Mapping[str, Msa]):
-    """Query name -> its MSA: the databases' alignments in published order, repeated rows dropped, as AlphaFold
-    makes its MSA features from them. Alignments of `uniprot`, which serve to pair chains, are not in it.
+    """Query name -> its MSA: the databases' alignments in published order, repeated rows dropped, as
+    AlphaFold makes its MSA features from them. Alignments of `uniprot`, which serve to pair chains, are not
+    in it.
 
     Attributes:
         alignments: query name -> database name -> `Alignment`, with scores and E-values.
@@ -115,15 +125,15 @@ def search(
         shards: into how many parts each database is cut; what is found does not depend on it.
         schedule: `longest-first`, or `static`: one task for each whole database, in the order given.
         cache: folder of finished alignments and unfinished work; None for neither.
-        max_hits: limit on the rows of each alignment, the query among them, or database name -> limit (None: no
-            limit). By default each database's own.
+        max_hits: limit on the rows of each alignment, the query among them, or database name -> limit (None:
+            no limit). By default each database's own.
         max_memory: bytes that a worker may use; by default the workers share the machine's memory.
         progress: called whenever something has been done.
         warn: called with what stops nothing but is worth knowing; Python's warnings by default.
-        on_error: called with a query's name and error where it cannot be searched for; without it that raises.
+        on_error: called with a query's name and error where it cannot be searched for; without it, raised.
 
     Raises:
-        SearchError: no database, a database or query that cannot be searched, an engine that is not installed.
+        SearchError: no database, a database or query that cannot be searched, an engine that is missing.
         OutputError: the cache cannot be written. What was finished is kept; the same call goes on from there.
     """
     work = Search(
@@ -262,6 +272,7 @@ class Search:
             results = finished(folder, plan, self._warn)
             before = set(results)
             execute(folder, plan, crew, results, report)
+        self._check_unchanged()
         self.tasks += [result.record for number, result in sorted(results.items()) if number not in before]
         parts = {database.name: 1.0 for database in self.databases}
         numbers = {sequence: number for number, sequence in enumerate(plan.sequences)}
@@ -284,14 +295,22 @@ class Search:
             return None
         try:
             plan = Plan.load(folder)
-        except SearchError as error:
-            self._warn(str(error))
-            shutil.rmtree(folder / "tasks", ignore_errors=True)
+            for name, _ in plan.engines:
+                load_prepared(folder, name)
+        except SearchError:
+            self._warn(f"{folder}: the plan of the unfinished search is damaged; it starts again")
+            return None
+        if self._shards not in (None, plan.shards):
             return None
         covered = {(plan.sequences[query], task.database) for task in plan.tasks for query in task.queries}
-        if not covered.issuperset(missing) or self._shards not in (None, plan.shards):
-            shutil.rmtree(folder / "tasks", ignore_errors=True)
+        lacking = [pair for pair in missing if pair not in covered]
+        refused = {
+            sequence: error for sequence, index in lacking if (error := self._refusal(sequence, index))
+        }
+        if any(sequence not in refused for sequence, _ in lacking):
             return None
+        for sequence, error in refused.items():
+            self._refuse(sequence, error)
         if self._memory is not None and self._memory != plan.memory:
             plan = dataclasses.replace(plan, memory=self._memory)
             plan.save(folder)
@@ -327,9 +346,19 @@ class Search:
             shards=self._shards,
             schedule=self._schedule,
         )
+        # Results of an earlier plan have numbers of this one's tasks.
+        shutil.rmtree(folder / "tasks", ignore_errors=True)
         save_prepared(folder, plan, prepared)
         plan.save(folder)
         return plan
+
+    def _refusal(self, sequence: str, index: int) -> SearchError | None:
+        """Why a database's engine cannot search for a sequence, if so."""
+        try:
+            self._engines[index].prepare(sequence)
+        except SearchError as error:
+            return error
+        return None
 
     def _refuse(self, sequence: str, error: SearchError) -> None:
         for name in self._names[sequence]:
@@ -358,6 +387,12 @@ class Search:
                 self._warn(str(error))
                 missing.append(pair)
         return missing
+
+    def _check_unchanged(self) -> None:
+        """What was found in a database that changed meanwhile must not be taken for either."""
+        for database, before in zip(self.databases, self._fingerprints, strict=True):
+            if change := before.difference(fingerprint(database)):
+                raise SearchError(f"{database.path}: changed while it was searched ({change}); search again")
 
     def _alignments(
         self, sequence: str, cache: Cache, fresh: Mapping[int, Alignment] | None = None
@@ -423,7 +458,11 @@ def _resolved(databases: Databases, warn: Callable[[str], None]) -> list[Databas
     for name in names:
         if names.count(name) > 1:
             raise SearchError(f"two databases are named {name}; give each its own name")
-    return found
+    # A plan is for processes in other folders too.
+    return [
+        dataclasses.replace(d, path=d.path.absolute(), also=tuple(path.absolute() for path in d.also))
+        for d in found
+    ]
 
 
 def _limited(
@@ -447,19 +486,25 @@ def _engine_for(database: Database, chosen: Engine) -> Engine:
 @contextlib.contextmanager
 def _locked(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
     """One process at a time works on a search."""
-    path = files.make_folder(folder) / "lock"
-    try:
-        handle = path.open("a")
-    except OSError as error:
-        raise files.output_error(path, error) from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            warn(f"another process is at the same search (see {folder}); waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:
-            pass  # a file system without locks: the work is done twice then, but not wrongly
+    path = folder / "lock"
+    with contextlib.ExitStack() as stack:
+        while True:
+            files.make_folder(folder)
+            try:
+                handle = stack.enter_context(path.open("a"))
+            except FileNotFoundError:
+                continue  # who had it has finished just now, and taken the folder away
+            except OSError as error:
+                raise files.output_error(path, error) from error
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                warn(f"another process is at the same search (see {folder}); waiting for it")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except OSError:
+                break  # a file system without locks: the work is done twice then, but not wrongly
+            if path.exists() and path.stat().st_ino == os.fstat(handle.fileno()).st_ino:
+                break  # a lock on a file that is gone locks nobody out
         # What a killed run was writing.
         for litter in folder.rglob(files.UNFINISHED):
             litter.unlink(missing_ok=True)

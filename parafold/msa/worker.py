@@ -28,6 +28,8 @@ from parafold.msa.plan import Plan, load_prepared, result_path
 from parafold.msa.results import Result, ResultWriter, TaskRecord
 from parafold.msa.sealed import DamagedError
 
+_Opened = tuple[Plan, list[Engine], dict[str, dict[int, bytes]]]
+
 
 def run_task(folder: Path, number: int) -> None:
     """Do one task and leave its result in the folder.
@@ -36,7 +38,7 @@ def run_task(folder: Path, number: int) -> None:
         SearchError: the database cannot be read or has changed, or the engine failed.
         OutputError: the result cannot be written.
     """
-    plan, engines, prepared = _opened(folder, (folder / "plan.json").stat().st_mtime_ns)
+    plan, engines, prepared = _opened(folder)
     task = plan.tasks[number]
     database, engine = plan.databases[task.database], engines[task.database]
     for file in [task.shard.path] if engine.can_split else database.files:
@@ -44,7 +46,7 @@ def run_task(folder: Path, number: int) -> None:
             raise SearchError(f"{file}: has changed since the search was planned; start the search again")
     queries = {query: prepared[engine.name][query] for query in task.queries}
     started, wall, cpu = time.time(), time.perf_counter(), _cpu_seconds()
-    with ResultWriter(result_path(folder, number)) as writer:
+    with ResultWriter(result_path(folder, number), plan.key) as writer:
         for chunk in engine.search(queries, database, task.shard, plan.memory):
             writer.add(chunk)
         record = TaskRecord(
@@ -70,7 +72,7 @@ def is_done(folder: Path, number: int) -> bool:
     if not path.exists():
         return False
     try:
-        Result(path)
+        Result(path, _opened(folder)[0].key)
     except DamagedError:
         path.unlink(missing_ok=True)
         return False
@@ -83,14 +85,21 @@ def run_share(folder: Path, index: int, of: int) -> Iterator[int]:
     Raises:
         SearchError, OutputError: see `run_task`.
     """
-    for number in Plan.load(folder).share(index, of):
+    for number in _opened(folder)[0].share(index, of):
         if not is_done(folder, number):
             run_task(folder, number)
         yield number
 
 
+def _opened(folder: Path) -> _Opened:
+    try:
+        return _read(folder, (folder / "plan.json").stat().st_mtime_ns)
+    except OSError:
+        return _read(folder, 0)  # says what is wrong with it
+
+
 @functools.lru_cache(maxsize=4)
-def _opened(folder: Path, modified_ns: int) -> tuple[Plan, list[Engine], dict[str, dict[int, bytes]]]:
+def _read(folder: Path, modified_ns: int) -> _Opened:
     plan = Plan.load(folder)
     made: dict[tuple[str, str], Engine] = {}
     engines = []

@@ -1,7 +1,7 @@
 """Many processes on this machine, each told its next task when it has finished one.
 
-The workers are programs of their own (`parafold.msa.worker`), not forks: they are safe beside JAX and threads, and
-need no `if __name__ == "__main__"` in the user's script.
+The workers are programs of their own (`parafold.msa.worker`), not forks: they are safe beside JAX and
+threads, and need no `if __name__ == "__main__"` in the user's script.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import IO
 
 from parafold import errors
-from parafold.machine import usable_cpus
 from parafold.errors import SearchError
+from parafold.machine import usable_cpus
 from parafold.msa.executors.base import Executor
 from parafold.msa.plan import Plan
 
@@ -35,19 +35,24 @@ class ProcessExecutor(Executor):
     def __init__(self, workers: int | None = None) -> None:
         super().__init__(max(1, workers or usable_cpus()))
         self._workers: list[_Worker] = []
+        self._folder: Path | None = None
 
     def start(self, folder: Path) -> None:
         assert self.workers is not None
-        while len(self._workers) < self.workers:
+        self._start(folder, self.workers)
+
+    def _start(self, folder: Path, count: int) -> None:
+        if folder != self._folder:
+            self.close()
+        self._folder = folder
+        while len(self._workers) < count:
             self._workers.append(_Worker(folder))
 
     def run(self, folder: Path, tasks: Sequence[int]) -> Iterator[int]:
         waiting = deque(tasks)
         attempts: Counter[int] = Counter()
-        if not self._workers:
-            assert self.workers is not None
-            self.workers = min(self.workers, len(tasks))
-            self.start(folder)
+        assert self.workers is not None
+        self._start(folder, min(self.workers, len(tasks)))
         with selectors.DefaultSelector() as selector:
             for worker in self._workers:
                 selector.register(worker.answers, selectors.EVENT_READ, worker)
@@ -57,23 +62,27 @@ class ProcessExecutor(Executor):
                 for key, _ in selector.select():
                     worker: _Worker = key.data
                     number = worker.task
+                    done: int | None = None
                     if worker.finished():
-                        yield worker.done()
+                        done = worker.done()
                     else:
                         selector.unregister(worker.answers)
                         self._workers.remove(worker)
+                        end = worker.end()
                         if number is not None:
                             attempts[number] += 1
                             if attempts[number] == _ATTEMPTS:
-                                _give_up(folder, number, worker)
+                                raise _hopeless(folder, number, end)
                             waiting.appendleft(number)
-                        worker.end()
                         if waiting:
                             worker = _Worker(folder)
                             self._workers.append(worker)
                             selector.register(worker.answers, selectors.EVENT_READ, worker)
                     if waiting:
                         worker.give(waiting.popleft())
+                    # Its next task does not wait for what is done with this one.
+                    if done is not None:
+                        yield done
 
     def close(self) -> None:
         while self._workers:
@@ -84,7 +93,7 @@ class _Worker:
     """One worker process and the task that it is at."""
 
     def __init__(self, folder: Path) -> None:
-        self._log: IO[bytes] = tempfile.TemporaryFile()
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by `end`
         self._process = subprocess.Popen(
             [sys.executable, "-m", "parafold.msa.worker", str(folder)],
             stdin=subprocess.PIPE,
@@ -108,7 +117,12 @@ class _Worker:
     def finished(self) -> bool:
         """Whether it answered; otherwise it has died."""
         self._answer = self.answers.readline()
-        return self._answer.endswith(b"\n")
+        if self._answer.endswith(b"\n"):
+            return True
+        # How it ended is known a moment after its answers have ended.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        return False
 
     def done(self) -> int:
         """The number of the task that was answered.
@@ -122,26 +136,24 @@ class _Worker:
             raise getattr(errors, kind, SearchError)(message)
         return answer["task"]
 
-    def last_words(self) -> str:
+    def end(self) -> str:
+        """Kills it, unless it has ended; returns how it did."""
+        self._process.kill()
         code = self._process.wait()
-        if code < 0:
-            name = signal.Signals(-code).name
-            return f"killed by {name}" + (", probably for lack of memory" if name == "SIGKILL" else "")
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return f"ended with code {code}" + (f": {lines[-1]}" if lines else "")
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._log):
             with contextlib.suppress(OSError):
                 assert stream is not None
                 stream.close()
+        if code < 0:
+            name = signal.Signals(-code).name
+            return f"killed by {name}" + (", probably for lack of memory" if name == "SIGKILL" else "")
+        return f"ended with code {code}" + (f": {lines[-1]}" if lines else "")
 
 
-def _give_up(folder: Path, number: int, worker: _Worker) -> None:
-    raise SearchError(
-        f"searching {Plan.load(folder).task_name(number)} ended its process {_ATTEMPTS} times "
-        f"({worker.last_words()}); use fewer workers, or shards of less size. What was finished is kept."
+def _hopeless(folder: Path, number: int, end: str) -> SearchError:
+    return SearchError(
+        f"searching {Plan.load(folder).task_name(number)} ended its process {_ATTEMPTS} times ({end}); "
+        "use fewer workers, or shards of less size. What was finished is kept."
     )
