@@ -190,8 +190,11 @@ def _printed(output: IO[bytes]) -> str:
 def _death(status: int) -> str:
     """How a failed program ended. A shell, and so a wrapper script, tells a signal as 128 and its number."""
     number = -status if status < 0 else status - 128
-    if number in (signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS):
-        return f"was killed ({signal.Signals(number).name}), perhaps it ran out of memory"
+    if number == signal.SIGKILL:
+        return "was killed (SIGKILL), perhaps the machine ran out of memory"
+    if number in (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS):
+        name = signal.Signals(number).name
+        return f"was killed ({name}), perhaps it ran out of memory or reads a damaged file"
     if 0 < number < signal.NSIG:
         return f"was killed (signal {number})"
     return f"failed (exit code {status})"

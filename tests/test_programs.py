@@ -119,7 +119,7 @@ def test_standard_input_is_empty():
     ("script", "message"),
     [
         ("echo out; echo 'bad file' >&2; exit 3", r"^T1: sh failed \(exit code 3\): out / bad file$"),
-        ("kill -9 $$", r"^T1: sh was killed \(SIGKILL\), perhaps it ran out of memory$"),
+        ("kill -9 $$", r"^T1: sh was killed \(SIGKILL\), perhaps the machine ran out of memory$"),
         ("sh -c 'kill -11 $$'; exit $?", r"was killed \(SIGSEGV\)"),
         ("kill -15 $$", r"was killed \(signal 15\)"),
         ("printf 'a\\033[31mb'; exit 1", r": a \[31mb$"),

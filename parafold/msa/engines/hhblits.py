@@ -70,12 +70,15 @@ class HHblits(Engine):
     def check(self, database: Database) -> None:
         super().check(database)
         for prefix in (database.path, *database.also):
-            for ending in ("_cs219.ffdata", "_cs219.ffindex"):
-                if not (file := prefix.with_name(prefix.name + ending)).exists():
-                    raise SearchError(
-                        f"database {database.name}: {file} is missing, without which hhblits cannot search "
-                        f"{prefix}; check the prefix, or fetch the database again"
-                    )
+            # Compressed alignments, of older databases, are in "ca3m".
+            alignments = "ca3m" if _beside(prefix, "_ca3m.ffdata").exists() else "a3m"
+            for part in ("cs219", alignments):
+                for file in (_beside(prefix, f"_{part}.ffdata"), _beside(prefix, f"_{part}.ffindex")):
+                    if not file.exists():
+                        raise SearchError(
+                            f"database {database.name}: {file} is missing, which hhblits needs to search "
+                            f"{prefix}; check the prefix, or fetch the database again"
+                        )
 
     def prepare(self, sequence: str) -> bytes:
         return checked(sequence).encode()
@@ -122,7 +125,7 @@ class HHblits(Engine):
 
 def _rows(path: Path, length: int) -> Iterator[tuple[str, str]]:
     """The rows of an a3m file with one line a row, without the query, the first."""
-    with path.open(encoding="utf-8", newline="\n") as lines:
+    with path.open(encoding="utf-8", errors="backslashreplace", newline="\n") as lines:
         for number, header in enumerate(lines):
             row = next(lines, "").rstrip("\n").replace(".", "")
             if not header.startswith(">") or sum(not letter.islower() for letter in row) != length:
@@ -136,7 +139,7 @@ def _counts(prefixes: Iterable[Path]) -> tuple[int, int]:
     in a zero byte."""
     sequences = residues = 0
     for prefix in prefixes:
-        path = prefix.with_name(f"{prefix.name}_cs219.ffindex")
+        path = _beside(prefix, "_cs219.ffindex")
         try:
             with path.open("rb") as lines:
                 for line in lines:
@@ -147,3 +150,7 @@ def _counts(prefixes: Iterable[Path]) -> tuple[int, int]:
                 f"{path}: is not an index of an HH-suite database ({error}); fetch it again"
             ) from error
     return sequences, residues
+
+
+def _beside(prefix: Path, ending: str) -> Path:
+    return prefix.with_name(prefix.name + ending)

@@ -23,9 +23,9 @@ from parafold.msa.shards import Shard
 from parafold.programs import program_version, run_program
 
 _FLAGS = ["-N", "1", *(word for name, value in FILTERS.items() for word in (f"--{name}", str(value)))]
-_FLAGS += ["--incE", str(MAX_EVALUE), "-E", str(MAX_EVALUE), "--noali", "--notextw"]
+_FLAGS += ["--incE", str(MAX_EVALUE), "-E", str(MAX_EVALUE), "--noali", "--notextw", "--tformat", "fasta"]
 
-_QUERY = "query"
+_QUERY = b"query"
 # In ASCII the bit in which a lower-case letter differs from its upper case; '-' has it, too.
 _LOWER = 0x20
 _TAIL_BYTES = 4096
@@ -77,7 +77,7 @@ class JackhmmerProgram(Engine):
     ) -> Iterator[Chunk]:
         for index, (number, sequence) in enumerate(queries.items()):
             with tempfile.TemporaryDirectory(prefix="parafold-") as folder:
-                sequences, residues, hits = self._run(Path(folder), sequence.decode(), database, memory)
+                sequences, residues, hits = self._run(Path(folder), sequence, database, memory)
             # The same sequences were searched for every query.
             yield Chunk(*((sequences, residues) if index == 0 else (0, 0)), {number: hits} if hits else {})
 
@@ -89,7 +89,7 @@ class JackhmmerProgram(Engine):
             for domain in hit.domains
         ]
 
-    def _run(self, folder: Path, query: str, database: Database, memory: int) -> tuple[int, int, list[Hit]]:
+    def _run(self, folder: Path, query: bytes, database: Database, memory: int) -> tuple[int, int, list[Hit]]:
         """Sequences and residues searched, and the hits."""
         path = _only_file(database)
         query_path, printed, rows, table = (folder / name for name in ("query.fasta", "out", "sto", "table"))
@@ -97,7 +97,7 @@ class JackhmmerProgram(Engine):
         if database.z is not None:
             flags += ["-Z", str(database.z)]
         try:
-            query_path.write_text(f">{_QUERY}\n{query}\n")
+            query_path.write_bytes(b">%s\n%s\n" % (_QUERY, query))
             run_program(
                 ["jackhmmer", *flags, query_path, path.absolute()],
                 what=f"searching {path}",
@@ -153,13 +153,13 @@ def _line_of(label: str, lines: Iterator[_Line]) -> _Line:
 
 def _table(path: Path) -> Iterator[_Line]:
     target = -1
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for line in lines:
-            if not line.startswith("#"):
+            if not line.startswith(b"#"):
                 cells = line.split(maxsplit=22)
-                target += cells[9] == "1"
+                target += cells[9] == b"1"
                 scores = float(cells[7]), float(cells[6]), float(cells[12])
-                yield _Line(target, cells[0], *scores, int(cells[17]), int(cells[18]))
+                yield _Line(target, _text(cells[0]), *scores, int(cells[17]), int(cells[18]))
 
 
 def _rows(path: Path, length: int) -> Iterator[tuple[str, str]]:
@@ -168,21 +168,27 @@ def _rows(path: Path, length: int) -> Iterator[tuple[str, str]]:
     _complete(path, b"//\n")
     in_query = np.zeros(0, bool)
     numbered = False
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for line in lines:
-            if line.startswith(("#", "//")) or line == "\n":
+            if line.startswith((b"#", b"//")) or line == b"\n":
                 continue
             name, text = line.split()
-            row = np.frombuffer(text.replace(".", "-").encode("ascii"), np.uint8)
+            row = np.frombuffer(text.replace(b".", b"-"), np.uint8)
             residues = row != ord("-")
             if len(in_query):
                 letters = np.where(in_query, row, row | _LOWER)[in_query | residues]
-                yield name.partition("|")[2] if numbered else name, letters.tobytes().decode("ascii")
+                label = name.partition(b"|")[2] if numbered else name
+                yield _text(label), letters.tobytes().decode("ascii")
                 continue
             # Where two rows would have one name, the program numbers them all, the query too: "007|NAME".
             in_query, numbered = residues, name != _QUERY
             if np.count_nonzero(in_query) != length:
                 raise ValueError("its alignment does not begin with the query")
+
+
+def _text(name: bytes) -> str:
+    """As `read_blocks` has it."""
+    return name.decode("utf-8", "backslashreplace")
 
 
 def _counts(path: Path) -> tuple[int, int]:

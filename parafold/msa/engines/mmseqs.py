@@ -145,15 +145,18 @@ class MMseqs(Engine):
 
 def _hits(path: Path, lengths: Mapping[int, int]) -> dict[int, list[Hit]]:
     hits: dict[int, list[Hit]] = {}
-    with path.open(encoding="utf-8", newline="\n") as lines:
+    with path.open("rb") as lines:
         for line in lines:
-            *cells, header = line.rstrip("\n").split("\t", len(_COLUMNS) - 1)
-            number, bits, evalue, start, end, first, last, query, target = cells
+            *cells, header = line.rstrip(b"\n").split(b"\t", len(_COLUMNS) - 1)
+            number, bits, evalue, start, end, first, last, query, target = (cell.decode() for cell in cells)
             row = "-" * (int(first) - 1) + _aligned(query, target) + "-" * (lengths[int(number)] - int(last))
             domain = Domain(float(evalue), int(start), int(end), row)
-            name = header.split(maxsplit=1)[0] if header.strip() else "unnamed"
-            hit = Hit(name, float(bits), float(evalue), int(start), (domain,))
-            hits.setdefault(int(number), []).append(hit)
+            name = header.split(maxsplit=1)[0] if header.strip() else b"unnamed"
+            # As `read_blocks` has it.
+            text = name.decode("utf-8", "backslashreplace")
+            hits.setdefault(int(number), []).append(
+                Hit(text, float(bits), float(evalue), int(start), (domain,))
+            )
     return hits
 
 
@@ -176,10 +179,16 @@ def _count_index(path: Path) -> tuple[int, int]:
     """Of a database in the program's format: a line of its index tells number, position and length of a
     sequence, which ends in a line end and a zero byte."""
     sequences = residues = 0
-    with path.with_name(path.name + ".index").open("rb") as lines:
-        for line in lines:
-            sequences += 1
-            residues += int(line.split()[2]) - 2
+    path = path.with_name(f"{path.name}.index")
+    try:
+        with path.open("rb") as lines:
+            for line in lines:
+                sequences += 1
+                residues += int(line.split(b"\t")[2]) - 2
+    except (OSError, ValueError, IndexError) as error:
+        raise SearchError(
+            f"{path}: is not an index of an MMseqs2 database ({error}); make it again"
+        ) from error
     return sequences, residues
 
 

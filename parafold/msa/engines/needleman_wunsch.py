@@ -70,7 +70,7 @@ class NeedlemanWunsch(Engine):
                     if target and (score := aligner.score(target)) > 0:
                         domain = Domain(0.0, 1, len(target), aligner.row(target))
                         hits.setdefault(number, []).append(
-                            Hit(_name(sequence, shard), float(score), 0.0, 1, (domain,))
+                            Hit(sequence.name, float(score), 0.0, 1, (domain,))
                         )
             yield Chunk(len(block), block.total_length(), hits)
 
@@ -136,12 +136,3 @@ class _Aligner:
     def _is_narrow(self, target: bytes) -> bool:
         lengths = len(self._query), len(target)
         return sum(lengths) < _SAFE and _MAX_MATCH * min(lengths) < _SAFE
-
-
-def _name(sequence: Any, shard: Shard) -> str:
-    try:
-        return sequence.name
-    except UnicodeDecodeError as error:
-        raise SearchError(
-            f"{shard.path}: the name {error.object!r} is not UTF-8; rewrite it in plain ASCII"
-        ) from error
