@@ -253,7 +253,7 @@ class _Target:
                 return read_features(path)
             self.progress(f"{self.name}: features")
             with timed(seconds, "features"):
-                features = build(self.target, msas, self._templates(), self.kind)
+                features = build(self.target, msas, self._templates(), self.kind, self.searches.for_pairing)
         write_features(path, features)
         self.manifest.record("features", key, [path], {"seconds": seconds})
         return features
@@ -398,12 +398,18 @@ class _Searches:
         self.identities = [
             {
                 "name": database.name,
+                "kind": database.kind,
                 "fingerprint": fingerprint(database).key,
                 "max_hits": database.max_hits,
                 "z": database.z,
             }
             for database in self._databases
         ]
+
+    @property
+    def for_pairing(self) -> list[str]:
+        """The databases whose alignments pair the chains of a complex: the kind decides, not the name."""
+        return [database.name for database in self._databases if database.kind == "uniprot"]
 
     def expect(self, sequences: Sequence[str]) -> None:
         """Sequences that will be asked for, in this order."""

@@ -1,6 +1,6 @@
 """`Features`, what a search is turned into and a model is run on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Kind = Literal["monomer", "multimer"]
 
-PAIRING_DATABASE = "uniprot"
 _MOST_PAIRING_HITS = 50_000
 
 
@@ -49,17 +48,18 @@ def build(
     msas: Mapping[str, Mapping[str, Msa]],
     templates: Mapping[str, Mapping[str, np.ndarray]] | None = None,
     kind: Kind | None = None,
+    pairing: Collection[str] = ("uniprot",),
 ) -> Features:
     """Features of a target from what was found for its chains.
 
     Args:
       fold_input: the chains.
       msas: chain sequence -> database name -> alignment, in the order in which their rows are to stand. A
-        sequence without an entry gets an alignment of itself alone. The database named "uniprot" serves to
-        pair the chains of a complex and nothing else; where it is missing, the other alignments serve for
-        both.
+        sequence without an entry gets an alignment of itself alone.
       templates: chain sequence -> raw template features.
       kind: "multimer" gives a single chain to a multimer model; by default one chain is a monomer.
+      pairing: names of the databases that serve to pair the chains of a complex and nothing else; where none
+        of them was searched, the other alignments serve for both.
 
     Raises:
       FeaturesError: an alignment does not belong to its sequence, or several chains for a monomer model.
@@ -70,7 +70,7 @@ def build(
         raise FeaturesError(
             f"{fold_input.name}: a monomer model takes one chain, not {len(chains)}; use a multimer model"
         )
-    pairing = len({chain.sequence for chain in chains}) > 1
+    is_paired = len({chain.sequence for chain in chains}) > 1
     made: dict[str, Arrays] = {}
     for chain in chains:
         if chain.sequence not in made:
@@ -80,6 +80,7 @@ def build(
                 msas.get(chain.sequence, {}),
                 (templates or {}).get(chain.sequence),
                 pairing,
+                is_paired,
             )
     ordered = [
         chains[number].sequence for number in multimer.chain_order([chain.sequence for chain in chains])
@@ -134,16 +135,16 @@ def _chain(
     description: str,
     found: Mapping[str, Msa],
     templates: Mapping[str, np.ndarray] | None,
-    pairing: bool,
+    pairing: Collection[str],
+    is_paired: bool,
 ) -> Arrays:
-    own: Sequence[Msa] = [msa for database, msa in found.items() if database != PAIRING_DATABASE]
+    own: Sequence[Msa] = [msa for database, msa in found.items() if database not in pairing]
     own = own or [Msa.query_only(sequence)]
     features = chain_features(sequence, description, own, templates)
-    if not pairing:
+    if not is_paired:
         return features
-    to_pair = features
-    if PAIRING_DATABASE in found:
-        to_pair = msa_features([found[PAIRING_DATABASE].truncate(_MOST_PAIRING_HITS)])
+    pairs = [msa.truncate(_MOST_PAIRING_HITS) for database, msa in found.items() if database in pairing]
+    to_pair = msa_features(pairs) if pairs else features
     names = (*MSA_FEATURES, "msa_species_identifiers")
     return features | {name + "_all_seq": to_pair[name] for name in names if name in to_pair}
 

@@ -19,8 +19,10 @@ _GAP = ord("-")
 _NO_LOWER = {ord(letter): None for letter in string.ascii_lowercase}
 _DOTS_TO_GAPS = str.maketrans(".", "-")
 # UniProt's names: database | accession (and isoform) | entry name, which ends in the species (in small BFD a
-# running number follows).
-_UNIPROT_NAME = re.compile(r"(?:tr|sp)\|[A-Za-z0-9]{6,10}(?:_\d)?\|[A-Za-z0-9]+_([A-Za-z0-9]{1,5})(?:_\d+)?$")
+# running number follows). Where two rows have one name, HMMER numbers all names: 12|sp|...
+_UNIPROT_NAME = re.compile(
+    r"(?:\d+\|)?(?:tr|sp)\|[A-Za-z0-9]{6,10}(?:_\d)?\|[A-Za-z0-9]+_([A-Za-z0-9]{1,5})(?:_\d+)?$"
+)
 # Rows that the deletion count of a Stockholm file takes at a time: bounds its memory, not its result.
 _ROWS_AT_ONCE = 512
 

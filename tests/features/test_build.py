@@ -56,6 +56,17 @@ def test_uniprot_pairs_and_does_nothing_else():
     assert build(target(A), found).arrays["num_alignments"][0] == 1
 
 
+def test_the_databases_for_pairing_are_told_by_name():
+    found = {
+        A: {"small": msa(A), "mine": msa(A, "ACDEFGHIKK"), "uniprot": msa(A, "ACDEFGHIKI")},
+        B: {"small": msa(B), "mine": msa(B, "MNPQRSS")},
+    }
+    features = build(target(A, B), found, pairing=["mine"])
+    # The queries, the HUMAN pair of "mine", and the row of "uniprot", which has no partner then.
+    assert features.arrays["num_alignments"] == 3
+    assert build(target(A), found, pairing=["mine"]).arrays["num_alignments"][0] == 2
+
+
 def test_the_first_50000_rows_of_uniprot_are_paired():
     # Only the last row of the long alignment has the partner's species.
     letters = itertools.product("ACDEFGHIKL", repeat=5)

@@ -11,6 +11,7 @@ from parafold.protein.alignment import (
     parse_a3m,
     parse_stockholm,
     remove_empty_columns_from_stockholm,
+    species_id,
     to_a3m,
 )
 
@@ -114,3 +115,25 @@ def test_query_only_and_truncate():
 def test_fields_must_fit_together():
     with pytest.raises(InputError, match="2 sequences of 3 residues"):
         Msa(["MKV", "M-V"], np.zeros((1, 3), np.int32), ["q", "h"])
+
+
+@pytest.mark.parametrize(
+    ("description", "species"),
+    [
+        ("tr|A0A146SKV9|A0A146SKV9_FUNHE/1-2", "FUNHE"),
+        ("sp|P0CG48|UBC_HUMAN", "HUMAN"),
+        ("tr|A0A146SKV9_1|A0A146SKV9_FUNHE_12/3-76 a description", "FUNHE"),
+        # Easel's numbers before all names, when two rows share one.
+        ("1|tr|A0A146SKV9|A0A146SKV9_FUNHE/1-2", "FUNHE"),
+        ("10234|sp|P0CG48|UBC_HUMAN/1-76", "HUMAN"),
+        # A '/' is where AlphaFold stops to read, wherever it stands.
+        ("sp|P0CG48|UBC_HUMAN/chain/1-76", "HUMAN"),
+        ("12|UniRef90_A0A146SKV9/1-2", ""),
+        ("|tr|A0A146SKV9|A0A146SKV9_FUNHE/1-2", ""),
+        ("x1|tr|A0A146SKV9|A0A146SKV9_FUNHE/1-2", ""),
+        ("query", ""),
+        ("", ""),
+    ],
+)
+def test_species_of_a_description(description, species):
+    assert species_id(description) == species
