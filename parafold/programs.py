@@ -72,6 +72,7 @@ os._exit(status if status >= 0 else 128 - status)
 _TAIL_BYTES = 4096
 _SHOWN_LETTERS = 300
 _BANNER_SECONDS = 60
+_MIN_FREE_BYTES = 1 << 20
 
 
 def find_program(name: str) -> Path:
@@ -173,7 +174,7 @@ def run_program(
     except (OSError, ValueError) as error:
         raise SearchError(f"{what}: {program.name} cannot be run ({error}); check the paths") from error
     if status:
-        raise SearchError(f"{what}: {program.name} {_death(status)}{_last_words(printed)}")
+        raise SearchError(f"{what}: {program.name} {_death(status)}{_full_disk()}{_last_words(printed)}")
     return subprocess.CompletedProcess(list(map(str, arguments)), 0, printed, "")
 
 
@@ -198,6 +199,13 @@ def _death(status: int) -> str:
     if 0 < number < signal.NSIG:
         return f"was killed (signal {number})"
     return f"failed (exit code {status})"
+
+
+def _full_disk() -> str:
+    """Programs seldom say it, and what they say is lost for the same reason."""
+    folder = tempfile.gettempdir()
+    full = shutil.disk_usage(folder).free < _MIN_FREE_BYTES
+    return f", the disk of {folder} is full; free some space or set TMPDIR to another folder" if full else ""
 
 
 def _last_words(printed: str) -> str:
