@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from parafold.errors import SearchError
+from parafold.msa.alignment import Alignment
 from parafold.programs import find_program, run_program
 from parafold.protein.alignment import Msa
 from parafold.templates.hits import TemplateHit, parse_hhr
@@ -18,7 +19,7 @@ _NEEDED = ("_a3m.ffdata", "_a3m.ffindex", "_hhm.ffdata", "_hhm.ffindex", "_cs219
 
 
 def hhsearch(
-    msa: Msa | Iterable[str],
+    msa: Msa | Alignment | Iterable[str],
     prefixes: str | Path | Sequence[str | Path],
     *,
     workers: int | None = None,
@@ -34,7 +35,7 @@ def hhsearch(
 
 
 def hhsearch_hhr(
-    msa: Msa | Iterable[str],
+    msa: Msa | Alignment | Iterable[str],
     prefixes: str | Path | Sequence[str | Path],
     *,
     workers: int | None = None,

@@ -18,6 +18,7 @@ from pyhmmer import easel, plan7
 
 from parafold.errors import SearchError
 from parafold.machine import usable_cpus
+from parafold.msa.alignment import Alignment
 from parafold.msa.database import Database
 from parafold.msa.fasta import ALPHABET, read_blocks
 from parafold.protein.alignment import Msa, to_a3m
@@ -50,7 +51,7 @@ class _Hit(NamedTuple):
 
 
 def hmmsearch(
-    msa: Msa | Iterable[str],
+    msa: Msa | Alignment | Iterable[str],
     database: Database | str | Path,
     *,
     workers: int | None = None,
@@ -68,7 +69,7 @@ def hmmsearch(
 
 
 def hmmsearch_a3m(
-    msa: Msa | Iterable[str],
+    msa: Msa | Alignment | Iterable[str],
     database: Database | str | Path,
     *,
     workers: int | None = None,
@@ -80,7 +81,7 @@ def hmmsearch_a3m(
 
     Args:
         msa: the alignment of the query with its homologs in uniref90, or its a3m rows, the query first. An
-            `Msa` has lost the letters of insertions; with them the profile is HMMER's to the last digit.
+            `Msa` has lost the letters of insertions; with them the profile is exactly the published one.
         database: a FASTA file whose headers are "4pqx_A mol:protein length:217  Free text".
         workers: threads; by default the cores that this process may use.
         progress: called with the number of sequences searched so far.
@@ -102,11 +103,14 @@ def hmmsearch_a3m(
     return _a3m(_rows(hits, size, -math.inf if lowest is None else lowest))
 
 
-def a3m_rows(msa: Msa | Iterable[str]) -> list[str]:
+def a3m_rows(msa: Msa | Alignment | Iterable[str]) -> list[str]:
     """The rows of an alignment with lower-case insertions, the query first.
 
     Raises SearchError if there is none."""
-    rows = to_a3m(msa).splitlines()[1::2] if isinstance(msa, Msa) else list(msa)
+    if isinstance(msa, Alignment):
+        rows = [msa.query, *(row.row for row in msa.rows)]
+    else:
+        rows = to_a3m(msa).splitlines()[1::2] if isinstance(msa, Msa) else list(msa)
     if not rows:
         raise SearchError("the alignment has no row; its first row is the query")
     return rows

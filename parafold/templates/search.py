@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from parafold.errors import InputError, SearchError
+from parafold.msa.alignment import Alignment
 from parafold.msa.database import Database
 from parafold.protein.alignment import Msa
 from parafold.templates.featurize import TemplateResult, featurize_hits
@@ -20,7 +21,7 @@ __all__ = ["find_templates", "hhsearch", "hhsearch_hhr", "hmmsearch", "hmmsearch
 
 def find_templates(
     query: str,
-    msa: Msa | Iterable[str],
+    msa: Msa | Alignment | Iterable[str],
     database: Database | str | Path,
     mmcif_folder: str | Path,
     max_template_date: str | datetime.date,
@@ -34,7 +35,8 @@ def find_templates(
 
     Args:
         query: the sequence.
-        msa: its alignment with its homologs in uniref90, or the alignment's a3m rows, the query first.
+        msa: its alignment with its homologs in uniref90, or the alignment's a3m rows, the query first. An
+            `Msa` has lost the letters of insertions, which move the profile's composition in its last digits.
         database: pdb_seqres, a FASTA file, which hmmsearch searches in process; or the prefix of pdb70 (with
             others in `Database.also`), which the program hhsearch searches.
         mmcif_folder: the structures, PDBID.cif or PDBID.cif.gz. One that is missing or damaged costs its hits
