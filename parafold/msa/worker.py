@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import os
 import resource
 import signal
@@ -20,10 +21,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from queue import SimpleQueue
+from typing import TextIO
 
 from parafold.errors import ParafoldError, SearchError
 from parafold.msa.database import file_size
 from parafold.msa.engines import Engine
+from parafold.msa.engines.base import QueryError
 from parafold.msa.plan import Plan, load_prepared, result_path
 from parafold.msa.results import Result, ResultWriter, TaskRecord
 from parafold.msa.sealed import DamagedError
@@ -47,8 +50,16 @@ def run_task(folder: Path, number: int) -> None:
     queries = {query: prepared[engine.name][query] for query in task.queries}
     started, wall, cpu = time.time(), time.perf_counter(), _cpu_seconds()
     with ResultWriter(result_path(folder, number), plan.key) as writer:
-        for chunk in engine.search(queries, database, task.shard, plan.memory):
-            writer.add(chunk)
+        try:
+            for chunk in engine.search(queries, database, task.shard, plan.memory):
+                writer.add(chunk)
+        except QueryError as error:
+            raise SearchError(f"{_names(plan, error.query)} in {database.name}: {error}") from error
+        except MemoryError as error:
+            raise SearchError(
+                f"{plan.task_name(number)}: searching for {', '.join(_names(plan, q) for q in task.queries)} "
+                "takes too much memory; give workers more (--max-memory)"
+            ) from error
         record = TaskRecord(
             task=number,
             database=database.name,
@@ -109,6 +120,10 @@ def _read(folder: Path, modified_ns: int) -> _Opened:
     return plan, engines, {engine.name: load_prepared(folder, engine.name) for engine in engines}
 
 
+def _names(plan: Plan, query: int) -> str:
+    return " = ".join(name for name, number in plan.names.items() if number == query)
+
+
 def _cpu_seconds() -> float:
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
@@ -116,9 +131,13 @@ def _cpu_seconds() -> float:
 
 def _peak_bytes() -> int:
     unit = 1 if sys.platform == "darwin" else 1024
-    return unit * max(
-        resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    try:
+        # Linux counts in `ru_maxrss` what the process that started this one had in memory then.
+        status = Path("/proc/self/status").read_text()
+        return unit * max(children, int(status.partition("VmHWM:")[2].split()[0]))
+    except (OSError, IndexError):
+        return unit * max(children, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def _main(folder: Path) -> None:
@@ -129,13 +148,16 @@ def _main(folder: Path) -> None:
     os.dup2(2, 1)
     numbers: SimpleQueue[int] = SimpleQueue()
     threading.Thread(target=_listen, args=(numbers,), daemon=True).start()
+    logging.getLogger("parafold").addHandler(_LastWords(folder))
+    logging.getLogger("parafold").setLevel(logging.INFO)
     limited = False
     while True:
         number = numbers.get()
         answer: dict[str, int | str] = {"task": number}
         try:
             if not limited:
-                limit_memory(Plan.load(folder).memory)
+                # The engines' libraries are loaded then, and count.
+                limit_memory(_opened(folder)[0].memory)
                 limited = True
             run_task(folder, number)
         except ParafoldError as error:
@@ -151,11 +173,38 @@ def _listen(numbers: SimpleQueue[int]) -> None:
     os._exit(0)
 
 
+class _LastWords(logging.StreamHandler[TextIO]):
+    """What an engine notes before it takes a risk, where the parent looks if this process dies of it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(sys.stderr)
+        self._folder = folder
+
+    def format(self, record: logging.LogRecord) -> str:
+        query = getattr(record, "query", None)
+        name = "" if query is None else f"{_names(_opened(self._folder)[0], query)}: "
+        return name + super().format(record)
+
+
 def limit_memory(size: int) -> None:
-    """Let this process allocate no more than `size` bytes: what needs more fails by itself, instead of being
-    killed together with others."""
+    """Keep this process's resident memory below `size` bytes: what needs more fails by itself, instead of
+    being killed together with others. The files that are mapped into it, libraries above all, count as if
+    they were in memory as a whole; what remains may be allocated."""
+    allowed = max(0, size - _mapped_bytes())
     with contextlib.suppress(ValueError, OSError):  # a lower limit holds already, or the system has none
-        resource.setrlimit(resource.RLIMIT_DATA, (size, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+        resource.setrlimit(resource.RLIMIT_DATA, (allowed, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
+def _mapped_bytes() -> int:
+    """The size of the files that are mapped into this process; 0 where there is no /proc."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/maps").read_text().splitlines():
+            addresses, _, _, _, inode, *_ = line.split(maxsplit=5)
+            if inode != "0":
+                start, end = (int(address, 16) for address in addresses.split("-"))
+                total += end - start
+    return total
 
 
 if __name__ == "__main__":

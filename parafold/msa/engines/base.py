@@ -12,6 +12,14 @@ from parafold.msa.database import Database, Format
 from parafold.msa.shards import Shard
 
 
+class QueryError(SearchError):
+    """An engine cannot search for one of its queries; `query` is its number."""
+
+    def __init__(self, query: int, message: str) -> None:
+        super().__init__(message)
+        self.query = query
+
+
 class Domain(NamedTuple):
     """One aligned stretch of a target: residues `start` to `end` (from 1), and its a3m row over the whole
     query. `evalue` is for a search space of one reported target where the engine's databases can be split."""
@@ -25,8 +33,9 @@ class Domain(NamedTuple):
 class Hit(NamedTuple):
     """One target that passed the engine's filters.
 
-    `evalue` is for a database of one sequence where databases can be split, so that the parts of any partition
-    merge exactly; otherwise it is the engine's own. `score` is in bits, unless the engine says otherwise.
+    `evalue` is for a database of one sequence where databases can be split, so that the parts of any
+    partition merge exactly; otherwise it is the engine's own. `score` is in bits, unless the engine says
+    otherwise.
     `start` is where the target's first domain starts; targets that are equal in all else stand in its order.
     """
 
@@ -89,8 +98,8 @@ class Engine(ABC):
         _ = self.version
         if database.format not in self.formats:
             raise SearchError(
-                f"database {database.name} ({database.path}) is in the format {database.format}, which the engine "
-                f"{self.name} does not read; it reads {', '.join(self.formats)}"
+                f"database {database.name} ({database.path}) is in the format {database.format}, which the "
+                f"engine {self.name} does not read; it reads {', '.join(self.formats)}"
             )
 
     def prepare(self, sequence: str) -> bytes:
@@ -109,6 +118,7 @@ class Engine(ABC):
 
         Raises:
             SearchError: the database cannot be read, naming file and line; or the engine failed.
+            QueryError: it failed for one of the queries.
         """
 
     @abstractmethod

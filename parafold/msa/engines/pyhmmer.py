@@ -7,7 +7,10 @@ sequences. So the rows do not depend on how the database was cut, and its size n
 
 from __future__ import annotations
 
+import gc
 import io
+import logging
+import mmap
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib import metadata
@@ -17,7 +20,7 @@ from pyhmmer import easel, plan7
 
 from parafold.errors import SearchError
 from parafold.msa.database import Database
-from parafold.msa.engines.base import Chunk, Domain, Engine, Hit, Row
+from parafold.msa.engines.base import Chunk, Domain, Engine, Hit, QueryError, Row
 from parafold.msa.fasta import ALPHABET, read_blocks
 from parafold.msa.shards import Shard
 
@@ -27,7 +30,14 @@ MAX_EVALUE = 1e-4
 # jackhmmer's own default for domains, which AlphaFold leaves as it is.
 MAX_DOMAIN_EVALUE = 1e-3
 
-_KEPT_PROFILES = 256
+# A residue of a profile takes about 300 bytes.
+_KEPT_PROFILE_RESIDUES = 200_000
+# HMMER's two matrices hold three floats for each pair of residues.
+_MATRIX_BYTES = 24
+# pyhmmer's hits refer to each other in circles, 4 KB for each row: so many may wait to be collected.
+_UNCOLLECTED_ROWS = 4000
+
+_log = logging.getLogger(__name__)
 
 
 class PyHmmer(Engine):
@@ -67,14 +77,22 @@ class PyHmmer(Engine):
         pipeline = plan7.Pipeline(
             ALPHABET, **FILTERS, Z=1, domZ=1, E=MAX_EVALUE, incE=MAX_EVALUE, incdomE=MAX_DOMAIN_EVALUE
         )
+        rows = 0
         for block in read_blocks(shard.path, shard.start, shard.end):
+            longest = len(block.largest())
             hits = {}
             for number, profile in profiles.items():
+                _note_lack_of_memory(number, profile.M, longest)
                 try:
-                    if found := _search_block(pipeline, profile, block):
-                        hits[number] = found
-                except SearchError as error:
-                    raise SearchError(f"{shard.path}: {error}") from error
+                    found = _search_block(pipeline, profile, block)
+                except (SearchError, MemoryError) as error:
+                    raise QueryError(number, f"{shard.path}: {error or 'out of memory'}") from error
+                if found:
+                    hits[number] = found
+                    rows += sum(len(hit.domains) for hit in found)
+                if rows >= _UNCOLLECTED_ROWS:
+                    gc.collect()
+                    rows = 0
             yield Chunk(len(block), block.total_length(), hits)
 
     def merge(self, query: str, hits: Iterable[Hit], database_size: int) -> list[Row]:
@@ -84,9 +102,10 @@ class PyHmmer(Engine):
     def _profile_of(self, prepared: bytes) -> plan7.OptimizedProfile:
         """The same for every task of a worker: made once."""
         if prepared not in self._profiles:
-            if len(self._profiles) >= _KEPT_PROFILES:
+            profile = self._configured(prepared)
+            if sum(kept.M for kept in self._profiles.values()) + profile.M > _KEPT_PROFILE_RESIDUES:
                 self._profiles.clear()
-            self._profiles[prepared] = self._configured(prepared)
+            self._profiles[prepared] = profile
         return self._profiles[prepared]
 
     def _configured(self, prepared: bytes) -> plan7.OptimizedProfile:
@@ -108,13 +127,32 @@ def _search_block(
     try:
         found = pipeline.search_hmm(profile, targets)
         return [_hit(hit, profile.M) for hit in found.reported]
-    except (OverflowError, MemoryError) as error:
+    except (OverflowError, MemoryError, SystemError) as error:
+        # A SystemError is how pyhmmer tells that HMMER could not allocate its matrices.
+        reason = error if isinstance(error, OverflowError) else "out of memory"
         raise SearchError(
-            f"HMMER gave up on a query of {profile.M} residues ({error or 'out of memory'}); split the query, "
-            "or give its workers more memory (--max-memory)"
+            f"HMMER gave up on a query of {profile.M} residues ({reason}); split the query, or give its "
+            "workers more memory (--max-memory)"
         ) from error
     except UnicodeDecodeError as error:
         raise SearchError(f"the name {error.object!r} is not UTF-8; rewrite it in plain ASCII") from error
+
+
+def _note_lack_of_memory(query: int, residues: int, longest: int) -> None:
+    """HMMER does not survive it when it cannot allocate its matrices. They are as large as target and query
+    only where the two are similar all along, so it is tried; but whoever finds this process dead should know
+    why."""
+    size = _MATRIX_BYTES * residues * longest
+    try:
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except (OSError, OverflowError):
+        _log.info(
+            "%d residues against sequences of up to %d may need %.1f GB of memory",
+            residues,
+            longest,
+            size / 1e9,
+            extra={"query": query},
+        )
 
 
 def merge(hits: Iterable[Hit], database_size: int) -> list[Row]:

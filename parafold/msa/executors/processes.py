@@ -27,6 +27,7 @@ from parafold.msa.plan import Plan
 
 # A worker that dies (killed, out of memory) costs its task one of these.
 _ATTEMPTS = 3
+_FOR_LACK_OF_MEMORY = (signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
 
 
 class ProcessExecutor(Executor):
@@ -146,14 +147,15 @@ class _Worker:
             with contextlib.suppress(OSError):
                 assert stream is not None
                 stream.close()
+        last = f": {lines[-1]}" if lines else ""
         if code < 0:
-            name = signal.Signals(-code).name
-            return f"killed by {name}" + (", probably for lack of memory" if name == "SIGKILL" else "")
-        return f"ended with code {code}" + (f": {lines[-1]}" if lines else "")
+            memory = ", probably for lack of memory" if -code in _FOR_LACK_OF_MEMORY else ""
+            return f"killed by {signal.Signals(-code).name}{memory}{last}"
+        return f"ended with code {code}{last}"
 
 
 def _hopeless(folder: Path, number: int, end: str) -> SearchError:
     return SearchError(
         f"searching {Plan.load(folder).task_name(number)} ended its process {_ATTEMPTS} times ({end}); "
-        "use fewer workers, or shards of less size. What was finished is kept."
+        "use fewer workers, or give them more memory (--max-memory). What was finished is kept."
     )
