@@ -37,12 +37,10 @@ class Cases:
     def query(self, length: int) -> dict[str, str]:
         """One query of exactly this length: the start of a real protein, or of several in a row where none is
         long enough. Shorter queries are the starts of longer ones."""
-        longest = max(self.proteins, key=lambda record: len(record[1]))[1]
-        # The shortest that suffices for the longest query in use: very long proteins are repeats.
-        enough = sorted((s for _, s in self.proteins if len(s) >= 1024), key=len)
-        sequence = enough[0] if enough and length <= 1024 else longest
-        if len(sequence) < length:
-            sequence = "".join(s for _, s in self.proteins)
+        together = "".join(sequence for _, sequence in self.proteins)
+        enough = (sequence for _, sequence in self.proteins if len(sequence) >= max(length, 1024))
+        # The shortest of them: very long proteins are repeats.
+        sequence = min(enough, key=len, default=together)
         if len(sequence) < length:
             raise ValueError(f"no query of {length} residues: the proteins have {len(sequence)} together")
         return {f"{length} residues": sequence[:length]}

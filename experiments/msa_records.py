@@ -13,13 +13,13 @@ import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pyhmmer
-
 from parafold.errors import ParafoldError
 from parafold.msa import Database, search
+from parafold.msa.engines import make_engine
 from parafold.msa.results import TaskRecord
 
 RESULTS = Path(__file__).parent / "results" / "msa_scaling.jsonl"
@@ -48,16 +48,24 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "pyhmmer": pyhmmer.__version__,
+        "pyhmmer": version("pyhmmer"),
         "commit": commit.stdout.strip() or "unknown",
     }
 
 
-def measure(queries: Mapping[str, str], databases: Sequence[Database], **options: Any) -> dict[str, Any]:
+def measure(
+    queries: Mapping[str, str],
+    databases: Sequence[Database],
+    *,
+    engine: str = "pyhmmer",
+    engine_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
     """One search without a cache: seconds of wall clock, CPU seconds of this process and of its workers, all
     tasks, and a digest of all rows found. A search that fails is a record too."""
     record: dict[str, Any] = {
-        "engine": "pyhmmer",
+        "engine": engine,
+        "engine_options": dict(engine_options or {}),
         "schedule": "longest-first",
         "executor": "processes",
         **options,
@@ -66,9 +74,11 @@ def measure(queries: Mapping[str, str], databases: Sequence[Database], **options
         "databases": {database.name: database.bytes for database in databases},
         "load": os.getloadavg()[0],
     }
-    own, workers, wall = time.process_time(), _children_seconds(), time.perf_counter()
     try:
-        found = search(queries, databases, cache=None, **options)
+        chosen = make_engine(engine, **record["engine_options"])
+        record["called"] = time.time()
+        own, workers, wall = time.process_time(), _children_seconds(), time.perf_counter()
+        found = search(queries, databases, engine=chosen, cache=None, **options)
     except ParafoldError as error:
         return record | {"error": str(error)}
     record["wall_seconds"] = time.perf_counter() - wall
@@ -81,7 +91,7 @@ def measure(queries: Mapping[str, str], databases: Sequence[Database], **options
             rows.update("\n".join([name, database, *msa.sequences]).encode())
     record["rows_sha256"] = rows.hexdigest()
     record["tasks"] = {column: [getattr(t, column) for t in found.tasks] for column in _COLUMNS}
-    for column in ("cpu_seconds", "wall_seconds"):
+    for column in ("started", "cpu_seconds", "wall_seconds"):
         record["tasks"][column] = [round(seconds, 6) for seconds in record["tasks"][column]]
     return record
 

@@ -164,7 +164,20 @@ def test_large():
 
 
 def task_record(size: int, queries: int, query_residues: int, cpu: float) -> TaskRecord:
-    return TaskRecord(0, "d", size, queries, query_residues, size // 300, size * 3 // 4, cpu, cpu, 0, "w")
+    return TaskRecord(
+        task=0,
+        database="d",
+        bytes=size,
+        queries=queries,
+        query_residues=query_residues,
+        sequences=size // 300,
+        residues=size * 3 // 4,
+        started=0.0,
+        cpu_seconds=cpu,
+        wall_seconds=cpu,
+        peak_bytes=0,
+        worker="w",
+    )
 
 
 def test_cost_model_is_found_again():
