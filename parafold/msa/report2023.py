@@ -18,7 +18,7 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 
 from parafold.errors import SearchError
-from parafold.machine import usable_cpus
+from parafold.machine import physical_memory, usable_cpus
 from parafold.msa.database import Database, in_published_order
 from parafold.msa.engines.base import Hit, Row
 from parafold.msa.engines.pyhmmer import FILTERS, MAX_DOMAIN_EVALUE, MAX_EVALUE, PyHmmer
@@ -334,7 +334,7 @@ def _search(prepared: bytes, database: Database, threads: int) -> tuple[int, lis
 
     def searched(shard: Shard) -> tuple[int, list[Hit]]:
         # An engine of its own: HMMER adjusts a profile to the length of the target.
-        chunks = list(PyHmmer().search({0: prepared}, database, shard, memory=0))
+        chunks = list(PyHmmer().search({0: prepared}, database, shard, physical_memory() // threads))
         return sum(c.sequences for c in chunks), [hit for chunk in chunks for hit in chunk.hits.get(0, ())]
 
     with tempfile.TemporaryDirectory(prefix="parafold-") as folder, ThreadPoolExecutor(threads) as pool:
