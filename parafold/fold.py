@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import json
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,21 +16,29 @@ from typing import Any, Literal
 import numpy as np
 
 from parafold import __version__, files, output
-from parafold.errors import InputError, OutputError, ParafoldError, SearchError
+from parafold.errors import InputError, OutputError, ParafoldError
 from parafold.features import Features, build, read_features, write_features, write_features_pickle
 from parafold.features.build import Kind
+from parafold.homologs import (
+    OwnMsa,
+    Say,
+    Searches,
+    TemplateSearch,
+    belongs,
+    own_msas,
+    own_templates,
+    read_a3m,
+)
 from parafold.manifest import Manifest, digest
-from parafold.msa import Alignment, Database, Progress, Search
-from parafold.msa.fingerprint import fingerprint
+from parafold.msa import Database
 from parafold.msa.search import DEFAULT_CACHE
 from parafold.predict import Predictor, timed
 from parafold.prediction import RANDOM_NOTE, Prediction, label
-from parafold.protein.alignment import Msa, parse_a3m, to_a3m
-from parafold.protein.sequence import Chain, FoldInput
+from parafold.protein.alignment import Msa, fasta_records, parse_a3m, to_a3m
+from parafold.protein.sequence import FoldInput
 from parafold.protein.sequence import chain_id as default_chain_id
-from parafold.templates import OwnTemplate, read_own_template
+from parafold.templates import OwnTemplate
 
-Say = Callable[[str], None]
 _ERROR_LOG = "error.log"
 
 
@@ -45,6 +53,7 @@ class Settings:
         msas: own alignments (a3m); each belongs to the chain that is its first sequence.
         templates: own template structures: "FILE.cif:CHAIN" for each chain similar to it,
             "FILE.cif:CHAIN=TARGET" for the chain TARGET, similar or not.
+        template_search: where templates are found for chains without own ones; None for no search.
         max_length: longer targets fail.
         pickle: also AlphaFold's features.pkl and result_*.pkl.
         overwrite: take nothing over from an earlier run.
@@ -55,6 +64,7 @@ class Settings:
     msa_cache: Path | None = DEFAULT_CACHE
     msas: Sequence[Path] = ()
     templates: Sequence[str] = ()
+    template_search: TemplateSearch | None = None
     seeds: Sequence[int] = (0,)
     max_length: int | None = None
     pickle: bool = False
@@ -73,15 +83,6 @@ class Outcome:
     num_predictions: int = 0
 
 
-@dataclass(frozen=True)
-class OwnMsa:
-    """An alignment that the user gave, with what identifies it."""
-
-    path: Path
-    msa: Msa
-    digest: str
-
-
 def fold(
     targets: Sequence[FoldInput | Features],
     predictor: Predictor,
@@ -95,12 +96,20 @@ def fold(
         OutputError: the output folder cannot be written.
     """
     files.make_folder(settings.output_dir)
-    msas = _own_msas(settings.msas, targets)
-    templates = _own_templates(settings.templates, targets)
-    searches = _Searches(settings, progress)
-    work = [_Target(target, predictor, settings, msas, templates, searches, progress) for target in targets]
+    msas = own_msas(settings.msas, targets)
+    templates = own_templates(settings.templates, targets)
+    # A database that serves to pair chains is searched only where there are chains to pair.
+    for_all = [database for database in settings.databases if database.kind != "uniprot"]
+    searches = {
+        paired: Searches(databases, settings.msa_cache, progress)
+        for paired, databases in ((False, for_all), (True, settings.databases))
+    }
+    work = [
+        _Target(target, predictor, settings, msas, templates, searches[_is_paired(target)], progress)
+        for target in targets
+    ]
     for target in work:
-        searches.expect(target.unsearched())
+        target.searches.expect(target.unsearched())
     for target in work:
         yield _outcome(target)
 
@@ -131,7 +140,7 @@ class _Target:
     settings: Settings
     own_msas: Mapping[str, OwnMsa]
     own_templates: Sequence[OwnTemplate]
-    searches: "_Searches"
+    searches: Searches
     progress: Say
     folder: Path = field(init=False)
 
@@ -208,7 +217,9 @@ class _Target:
             for sequence, found in self._templates_by_sequence().items()
             for template in found
         ]
-        return digest([__version__, self.kind, chains, self._msa_keys(), templates])
+        search = self.settings.template_search
+        identity = search.identity(self.kind) if search else None
+        return digest([__version__, self.kind, chains, self._msa_keys(), templates, identity])
 
     def _msa_key(self, sequence: str) -> str:
         if sequence in self.own_msas:
@@ -245,17 +256,21 @@ class _Target:
         if done and all(self.manifest.is_done(*item) for item in self._msa_keys().items()):
             return read_features(path)
         seconds: dict[str, float] = {}
+        names: dict[str, list[str]] = {}
         if isinstance(self.target, Features):
             features = self.target
         else:
             msas = {sequence: self._msas(sequence, seconds) for sequence in _unique(self.sequences)}
             if done:
                 return read_features(path)
+            with timed(seconds, "templates"):
+                templates = self._templates(msas)
             self.progress(f"{self.name}: features")
             with timed(seconds, "features"):
-                features = build(self.target, msas, self._templates(), self.kind, self.searches.for_pairing)
+                features = build(self.target, msas, templates, self.kind, self.searches.for_pairing)
+            names = {self._first_chain(s): _names(found) for s, found in templates.items()}
         write_features(path, features)
-        self.manifest.record("features", key, [path], {"seconds": seconds})
+        self.manifest.record("features", key, [path], {"seconds": seconds, "templates": names})
         return features
 
     def _msas(self, sequence: str, seconds: dict[str, float]) -> dict[str, Msa]:
@@ -263,28 +278,34 @@ class _Target:
         assert isinstance(self.target, FoldInput)
         chain_id = self._first_chain(sequence)
         stage, key = f"msas/{chain_id}", self._msa_key(sequence)
-        folder = self.folder / "msas" / (chain_id if self.target.is_complex else "")
+        folder = self._msa_folder(sequence)
         if self.manifest.is_done(stage, key):
             seconds[stage] = self.manifest.details(stage)["seconds"]
             names = self.manifest.details(stage)["databases"]
-            return {name: _read_a3m(folder / f"{name}.a3m") for name in names}
+            return {name: read_a3m(folder / f"{name}.a3m") for name in names}
         with timed(seconds, stage):
-            found = self._found(sequence)
+            texts = self._found(sequence)
         paths = []
-        for name, msa in found.items():
+        for name, text in texts.items():
             paths.append(folder / f"{name}.a3m")
-            files.atomic_write(paths[-1], to_a3m(msa))
+            files.atomic_write(paths[-1], text)
+        found = {name: parse_a3m(text, name) for name, text in texts.items()}
         rows = {name: len(msa) for name, msa in found.items()}
         details = {"seconds": seconds[stage], "databases": list(found), "rows": rows}
         self.manifest.record(stage, key, paths, details)
         return found
 
-    def _found(self, sequence: str) -> dict[str, Msa]:
+    def _msa_folder(self, sequence: str) -> Path:
+        assert isinstance(self.target, FoldInput)
+        return self.folder / "msas" / (self._first_chain(sequence) if self.target.is_complex else "")
+
+    def _found(self, sequence: str) -> dict[str, str]:
+        """Database name -> alignment as a3m."""
         if sequence in self.own_msas:
-            return {"own": self.own_msas[sequence].msa}
-        if not self.settings.databases:
-            return {"query": Msa.query_only(sequence)}
-        return {alignment.database: alignment.msa() for alignment in self.searches.take(sequence)}
+            return {"own": to_a3m(self.own_msas[sequence].msa)}
+        if not self.searches.databases:
+            return {"query": to_a3m(Msa.query_only(sequence))}
+        return {alignment.database: alignment.a3m() for alignment in self.searches.take(sequence)}
 
     def _templates_by_sequence(self) -> dict[str, list[OwnTemplate]]:
         """Chain sequence -> the user's templates for it, for the chains that have any."""
@@ -293,22 +314,42 @@ class _Target:
         for template in self.own_templates:
             for chain in self.target.chains:
                 mine = found.setdefault(chain.sequence, [])
-                if template not in mine and _belongs(template, chain):
+                if template not in mine and belongs(template, chain):
                     mine.append(template)
         return {sequence: templates for sequence, templates in found.items() if templates}
 
-    def _templates(self) -> dict[str, dict[str, np.ndarray]]:
-        found = self._templates_by_sequence()
-        for sequence, templates in found.items():
+    def _templates(self, msas: Mapping[str, Mapping[str, Msa]]) -> dict[str, dict[str, np.ndarray]]:
+        """Chain sequence -> features of its templates: the user's own, otherwise those that are found."""
+        own = self._templates_by_sequence()
+        for sequence, templates in own.items():
             for template in templates:
                 self.progress(
                     f"{self.name}: {template.path.name} chain {template.name} is a template"
                     f" for chain {self._first_chain(sequence)}"
                 )
-        return {
+        features = {
             sequence: _joined([template.features(sequence) for template in templates])
-            for sequence, templates in found.items()
+            for sequence, templates in own.items()
         }
+        if self.settings.template_search:
+            for sequence, found in msas.items():
+                if sequence not in own:
+                    features[sequence] = self._found_templates(sequence, list(found))
+        return features
+
+    def _found_templates(self, sequence: str, databases: Sequence[str]) -> dict[str, np.ndarray]:
+        search = self.settings.template_search
+        assert search is not None
+        chain = self._first_chain(sequence)
+        self.progress(f"{self.name}: searching templates for chain {chain}")
+        # AlphaFold looks for templates with the alignment of uniref90, which stands first.
+        path = self._msa_folder(sequence) / f"{databases[0]}.a3m"
+        rows = [row for _, _, row in fasta_records(path.read_text(), str(path))]
+        result = search.find(sequence, rows, self.kind)
+        for message in (*result.errors, *result.warnings):
+            self.progress(f"{self.name}: template {message}")
+        self.progress(f"{self.name}: {len(_names(result.features))} templates for chain {chain}")
+        return result.features
 
     # Predictions
 
@@ -383,126 +424,12 @@ class _Target:
         }
 
 
-class _Searches:
-    """Searches for the chains of many targets at once: each database is read once for all of them."""
-
-    # Targets that come early need not wait for the searches of thousands.
-    _AT_ONCE = 64
-
-    def __init__(self, settings: Settings, progress: Say) -> None:
-        self._databases = list(settings.databases)
-        self._cache = settings.msa_cache
-        self._progress = progress
-        self._expected: list[str] = []
-        self._found: dict[str, list[Alignment] | SearchError] = {}
-        self.identities = [
-            {
-                "name": database.name,
-                "kind": database.kind,
-                "fingerprint": fingerprint(database).key,
-                "max_hits": database.max_hits,
-                "z": database.z,
-            }
-            for database in self._databases
-        ]
-
-    @property
-    def for_pairing(self) -> list[str]:
-        """The databases whose alignments pair the chains of a complex: the kind decides, not the name."""
-        return [database.name for database in self._databases if database.kind == "uniprot"]
-
-    def expect(self, sequences: Sequence[str]) -> None:
-        """Sequences that will be asked for, in this order."""
-        self._expected = _unique([*self._expected, *sequences])
-
-    def take(self, sequence: str) -> list[Alignment]:
-        """The alignments of a sequence, one for each database.
-
-        Raises:
-            SearchError: it cannot be searched for, or a database cannot be read.
-        """
-        if sequence not in self._found:
-            others = [other for other in self._expected if other != sequence]
-            batch = [sequence, *others[: self._AT_ONCE - 1]]
-            search = Search(
-                {sequence: sequence for sequence in batch},
-                self._databases,
-                cache=self._cache,
-                progress=self._report,
-                warn=self._progress,
-                on_error=self._found.__setitem__,
-            )
-            self._found |= {name: list(found.values()) for name, found in search.run()}
-            self._expected = others[self._AT_ONCE - 1 :]
-        found = self._found.pop(sequence)
-        if isinstance(found, SearchError):
-            raise found
-        return found
-
-    def _report(self, progress: Progress) -> None:
-        queries = f"{progress.queries} sequence{'s' if progress.queries > 1 else ''}"
-        names = ", ".join(database.name for database in self._databases)
-        left = f" ({progress.time_left})" if progress.time_left else ""
-        self._progress(f"searching {names} for {queries}, {progress.fraction:.0%}{left}")
-
-
-def _own_msas(paths: Sequence[Path], targets: Sequence[FoldInput | Features]) -> dict[str, OwnMsa]:
-    """Chain sequence -> the user's alignment for it."""
-    sequences = {
-        chain.sequence for target in targets if isinstance(target, FoldInput) for chain in target.chains
-    }
-    found: dict[str, OwnMsa] = {}
-    for path in paths:
-        msa = _read_a3m(path)
-        query = msa.sequences[0]
-        if query not in sequences:
-            raise InputError(
-                f"{path}: its first sequence ({len(query)} residues) is no chain of the input;"
-                " the query must come first, without gaps"
-            )
-        found[query] = OwnMsa(path, msa, files.sha256_file(path))
-    return found
-
-
-def _read_a3m(path: Path) -> Msa:
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not text; give an alignment in a3m format") from error
-    return parse_a3m(text, source=str(path))
+def _names(templates: Mapping[str, np.ndarray]) -> list[str]:
+    return [name.decode() for name in templates["template_domain_names"]]
 
 
 def _joined(templates: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([template[name] for template in templates]) for name in templates[0]}
-
-
-def _own_templates(texts: Sequence[str], targets: Sequence[FoldInput | Features]) -> list[OwnTemplate]:
-    """The user's templates, each of which belongs to a chain of some target."""
-    chains = [
-        (target.name, chain) for target in targets if isinstance(target, FoldInput) for chain in target.chains
-    ]
-    templates = [read_own_template(text) for text in texts]
-    for text, template in zip(texts, templates, strict=True):
-        if any(_belongs(template, chain) for _, chain in chains):
-            continue
-        if template.target is not None or not chains:
-            ids = ", ".join(dict.fromkeys(chain.id for _, chain in chains)) or "none: features are complete"
-            raise InputError(f"{text}: no chain {template.target or ''} in the input; its chains are {ids}")
-        fits = [(template.fit(chain.sequence), name, chain.id) for name, chain in chains]
-        fit, name, chain_id = max(fits, key=lambda item: item[0].identity - item[0].needed)
-        raise InputError(
-            f"{text}: similar to no chain of the input (closest: chain {chain_id} of {name}, {fit});"
-            f" to use it all the same name the chain: --template {template.path}:{template.name}={chain_id}"
-        )
-    return templates
-
-
-def _belongs(template: OwnTemplate, chain: Chain) -> bool:
-    if template.target is not None:
-        return template.target == chain.id
-    return template.fit(chain.sequence).is_enough
 
 
 def _array_digests(features: Features) -> dict[str, str]:
@@ -512,6 +439,10 @@ def _array_digests(features: Features) -> dict[str, str]:
         else hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         for name, value in sorted(features.arrays.items())
     }
+
+
+def _is_paired(target: FoldInput | Features) -> bool:
+    return isinstance(target, FoldInput) and len({chain.sequence for chain in target.chains}) > 1
 
 
 def _unique(sequences: Sequence[str]) -> list[str]:

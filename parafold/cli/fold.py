@@ -1,6 +1,8 @@
 """`parafold fold`."""
 
 import ast
+import datetime
+import shutil
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -9,11 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from parafold.cli.common import FAILED, one_line_errors
+from parafold.cli.databases import Databases, DataDir, found_databases
 from parafold.display import Display, complain, warn
 from parafold.errors import InputError, ParafoldError
 
 if TYPE_CHECKING:
     from parafold.features import Features
+    from parafold.homologs import TemplateSearch
     from parafold.predict import Predictor
     from parafold.protein.sequence import FoldInput
 
@@ -71,10 +75,8 @@ def fold(
             show_default=False,
         ),
     ] = None,
-    databases: Annotated[
-        Path | None,
-        typer.Option(help="Folder of FASTA databases to search. Without it: small demonstration databases."),
-    ] = None,
+    databases: Databases = None,
+    data_dir: DataDir = None,
     msa: Annotated[
         list[Path] | None,
         typer.Option(
@@ -89,6 +91,32 @@ def fold(
             " with =TARGET for the chain TARGET, similar or not.",
         ),
     ] = None,
+    mmcif_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of mmCIF files: search templates among them, with --pdb-seqres or --pdb70.",
+            show_default=False,
+        ),
+    ] = None,
+    pdb_seqres: Annotated[
+        Path | None,
+        typer.Option(help="Sequences of the PDB, searched for templates in process.", show_default=False),
+    ] = None,
+    pdb70: Annotated[
+        Path | None,
+        typer.Option(
+            help="Prefix of the pdb70 profiles, searched for templates by hhsearch.", show_default=False
+        ),
+    ] = None,
+    max_template_date: Annotated[
+        str | None,
+        typer.Option(metavar="YYYY-MM-DD", help="Templates released later are not used.", show_default=False),
+    ] = None,
+    msa_cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of alignments found before. Default: the user's.", show_default=False),
+    ] = None,
+    no_msa_cache: Annotated[bool, typer.Option("--no-msa-cache", help="Neither use nor keep any.")] = False,
     max_length: Annotated[
         int | None, typer.Option(min=2, help="Longer targets fail.", show_default=False)
     ] = None,
@@ -120,14 +148,16 @@ def fold(
     if targets:
         # JAX loads with these, so only now that there is something to do.
         from parafold import fold as folding
-        from parafold.msa import databases_in, demo_databases
+        from parafold.msa.search import DEFAULT_CACHE
         from parafold.predict import Predictor
 
         settings = folding.Settings(
             output_dir=output_dir,
-            databases=demo_databases() if databases is None else databases_in(databases),
+            databases=found_databases(databases, data_dir),
+            msa_cache=None if no_msa_cache else msa_cache or DEFAULT_CACHE,
             msas=tuple(msa or ()),
             templates=tuple(template or ()),
+            template_search=_template_search(data_dir, mmcif_dir, pdb_seqres, pdb70, max_template_date),
             seeds=seed_numbers,
             max_length=max_length,
             pickle=pickle,
@@ -216,6 +246,34 @@ def _targets(inputs: Sequence[Path], dialect: Dialect) -> tuple[list["FoldInput 
             else:
                 targets[key], origin[key] = target, path
     return list(targets.values()), len(refused)
+
+
+def _template_search(
+    data_dir: Path | None,
+    mmcif_dir: Path | None,
+    pdb_seqres: Path | None,
+    pdb70: Path | None,
+    max_date: str | None,
+) -> "TemplateSearch | None":
+    """What the options say, completed from the folder of databases; None where there is nothing to search."""
+    from parafold.homologs import TemplateSearch
+    from parafold.msa.layouts import databases_in_data_dir
+
+    obsolete = None
+    if data_dir is not None:
+        layout = databases_in_data_dir(data_dir)
+        if pdb_seqres is None and pdb70 is None:
+            # Without the program hhsearch, pdb_seqres serves for monomers too.
+            pdb70 = layout.pdb70 if shutil.which("hhsearch") or not layout.pdb_seqres else None
+            pdb_seqres = layout.pdb_seqres
+        mmcif_dir = mmcif_dir or layout.mmcif_files
+        obsolete = layout.obsolete
+    if (mmcif_dir is None) != (pdb_seqres is None and pdb70 is None) and data_dir is None:
+        raise InputError("a search for templates needs --mmcif-dir and one of --pdb-seqres and --pdb70")
+    if mmcif_dir is None or (pdb_seqres is None and pdb70 is None):
+        return None
+    max_date = max_date or datetime.date.today().isoformat()
+    return TemplateSearch(mmcif_dir, pdb_seqres, pdb70, max_date, obsolete)
 
 
 def _override(text: str) -> tuple[str, Any]:

@@ -1,7 +1,6 @@
 """`parafold msa`: alignments for many queries, here or in steps on other machines."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,12 +10,13 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from parafold.cli.common import FAILED, one_line_errors
+from parafold.cli.databases import Databases, DataDir, found_databases
 from parafold.display import SearchDisplay, complain
-from parafold.errors import InputError, ParafoldError, SearchError
+from parafold.errors import InputError, SearchError
 from parafold.files import atomic_write
 
 if TYPE_CHECKING:
-    from parafold.msa import Alignment, Database
+    from parafold.msa import Alignment
 
 
 class _SearchIsDefault(TyperGroup):
@@ -31,7 +31,7 @@ class _SearchIsDefault(TyperGroup):
 app = typer.Typer(
     cls=_SearchIsDefault,
     no_args_is_help=True,
-    help="Search sequence databases: `parafold msa my.fasta` does it all; plan, worker and merge do it in steps.",
+    help="Search sequence databases: `parafold msa my.fasta` does all of it; plan, worker, merge do it in steps.",
 )
 
 
@@ -61,20 +61,6 @@ _Inputs = Annotated[
         metavar="QUERIES...", help="FASTA or AlphaFold 3 JSON; each chain is a query.", show_default=False
     ),
 ]
-_Databases = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--databases",
-        "-d",
-        metavar="WHAT",
-        help="A folder of FASTA files, one file, FILE@64 for its shards, or a name of `parafold db list`; may be"
-        " repeated. Without it: small demonstration databases.",
-        show_default=False,
-    ),
-]
-_DataDir = Annotated[
-    Path | None, typer.Option(help="Databases in AlphaFold's own layout.", show_default=False)
-]
 _Engine = Annotated[EngineName, typer.Option(help="What searches.")]
 _Shards = Annotated[
     int | None,
@@ -102,8 +88,8 @@ _Output = Annotated[
 def search(
     queries: _Inputs,
     output_dir: _Output = Path("msas"),
-    databases: _Databases = None,
-    data_dir: _DataDir = None,
+    databases: Databases = None,
+    data_dir: DataDir = None,
     engine: _Engine = EngineName.pyhmmer,
     executor: Annotated[ExecutorName, typer.Option(help="Where tasks run.")] = ExecutorName.processes,
     workers: Annotated[
@@ -146,7 +132,7 @@ def search(
     with SearchDisplay(console) as display:
         work = Search(
             sequences,
-            _found_databases(databases, data_dir),
+            found_databases(databases, data_dir),
             engine=engine.value,
             shards=shards,
             schedule=schedule.value,
@@ -171,8 +157,8 @@ def plan(
     queries: _Inputs,
     folder: Annotated[Path, typer.Option("--to", help="Folder of the plan, seen by all machines.")],
     workers: Annotated[int, typer.Option(min=1, help="How many workers there will be.")] = 1,
-    databases: _Databases = None,
-    data_dir: _DataDir = None,
+    databases: Databases = None,
+    data_dir: DataDir = None,
     engine: _Engine = EngineName.pyhmmer,
     shards: _Shards = None,
     max_hits: _MaxHits = None,
@@ -183,7 +169,7 @@ def plan(
 
     work = Search(
         _queries(queries),
-        _found_databases(databases, data_dir),
+        found_databases(databases, data_dir),
         engine=engine.value,
         shards=shards,
         cache=None,
@@ -248,15 +234,6 @@ def _queries(paths: list[Path]) -> dict[str, str]:
     if not queries:
         raise InputError(f"{', '.join(map(str, paths))}: no query in it")
     return queries
-
-
-def _found_databases(given: list[str] | None, data_dir: Path | None) -> "list[str | Database]":
-    from parafold.msa import demo_databases
-    from parafold.msa.layouts import databases_in_data_dir
-
-    if not given and data_dir is None:
-        return [*demo_databases()]
-    return [*(given or ()), *(databases_in_data_dir(data_dir).databases if data_dir else ())]
 
 
 def _bytes(size: str | None) -> int | None:
