@@ -31,7 +31,7 @@ class _SearchIsDefault(TyperGroup):
 app = typer.Typer(
     cls=_SearchIsDefault,
     no_args_is_help=True,
-    help="Search sequence databases: `parafold msa my.fasta` does all of it; plan, worker, merge do it in steps.",
+    help="Search sequence databases: `parafold msa my.fasta` does all; plan, worker, merge do it in steps.",
 )
 
 
