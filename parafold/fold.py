@@ -347,7 +347,7 @@ class _Target:
         rows = [row for _, _, row in fasta_records(path.read_text(), str(path))]
         result = search.find(sequence, rows, self.kind)
         for message in (*result.errors, *result.warnings):
-            self.progress(f"{self.name}: template {message}")
+            self.progress(f"{self.name}: {message}")
         self.progress(f"{self.name}: {len(_names(result.features))} templates for chain {chain}")
         return result.features
 

@@ -29,7 +29,7 @@ SCHEDULES: tuple[Schedule, ...] = ("longest-first", "static")
 
 FORMAT = 1
 # Enough tasks that the last ones to finish leave little idle time.
-TASKS_PER_WORKER = 8
+TASKS_PER_WORKER = 16
 MAX_SHARD_BYTES = 256_000_000
 # A task costs a few milliseconds beside its work.
 _MIN_TASK_SECONDS = 0.05
@@ -77,17 +77,12 @@ class Plan:
 
     @property
     def order(self) -> list[int]:
-        """Task numbers, first to be started first: the longest, or as the databases were given."""
+        """Task numbers, first to be started first: what cannot be split, then the longest; the static schedule
+        keeps the order in which the databases were given."""
         if self.schedule == "static":
             return [task.number for task in self.tasks]
-        return [task.number for task in sorted(self.tasks, key=lambda task: -task.cost)]
-
-    @cached_property
-    def key(self) -> str:
-        """A digest of all that decides what each task finds: results carry it."""
-        tasks = [[str(task.shard.path), *task.shard[1:], task.database, task.queries] for task in self.tasks]
-        content = [self.sequences, self.engines, self.file_bytes, tasks]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        splits = [self.engine(index).can_split for index in range(len(self.databases))]
+        return [t.number for t in sorted(self.tasks, key=lambda task: (splits[task.database], -task.cost))]
 
     def engine(self, database: int) -> Engine:
         name, options = self.engines[database]
