@@ -6,11 +6,10 @@ import bz2
 import gzip
 import io
 import lzma
-import mmap
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +17,7 @@ from pyhmmer import easel
 
 from parafold.errors import SearchError
 from parafold.msa.database import file_size, shard_of
+from parafold.msa.fasta_text import count_line_ends, easel_position, record_position, record_starts
 
 # Called with how many bytes of a file have been read (of a packed one, packed bytes), and how many there are.
 Progress = Callable[[int, int | None], None]
@@ -35,11 +35,7 @@ _OPENERS = ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\x00", lzma.open), (b"BZh", bz2
 _REFUSED = ((b"\x28\xb5\x2f\xfd", "zstd"), (b"PK\x03\x04", "zip"))
 _UNPACK_STEP = 1 << 20
 
-# As Easel reads it: a '>' begins a record wherever it stands outside of a header, and a header ends with its
-# line, whether that ends in LF, CR or both. Of the lone CRs only those that end a header count as line ends.
 _HEADER = re.compile(rb">[^\n\r]*")
-_LINE_END = re.compile(rb"[\n\r]")
-_HEADER_BEFORE_CR = re.compile(rb">[^\n\r]*\r(?!\n)")
 _STAR = ALPHABET.encode("*")[0]
 
 # What is counted, not refused: jackhmmer takes it too.
@@ -108,21 +104,8 @@ def read_blocks(
             )
 
 
-def record_starts(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, list[int]]]:
-    """Each piece of a FASTA file, and where in it records begin."""
-    in_header = False
-    for piece in pieces:
-        begin = 0
-        if in_header:
-            ended = _LINE_END.search(piece)
-            begin = ended.start() if ended else len(piece)
-        yield piece, [header.start() for header in _HEADER.finditer(piece, begin)]
-        line = max(piece.rfind(b"\n"), piece.rfind(b"\r")) + 1
-        in_header = piece.find(b">", line) >= 0 or (in_header and line == 0)
-
-
 def count_records(path: Path, progress: Progress | None = None) -> int:
-    """How many records a FASTA file has, found by their '>' alone: about a second for each gigabyte.
+    """How many records a FASTA file has, found by their '>' alone: about two seconds for each gigabyte.
 
     Raises:
         SearchError: the file cannot be read, is damaged or truncated.
@@ -140,9 +123,8 @@ def is_packed(path: Path) -> bool:
         return source.packed
 
 
-def unpacked_bytes(path: Path, progress: Callable[[int, int | None], None] | None = None) -> Iterator[bytes]:
-    """The bytes of a file, unpacked where it is packed, in pieces. `progress` is called with the bytes of the
-    file that have been read, and the bytes there are.
+def unpacked_bytes(path: Path, progress: Progress | None = None) -> Iterator[bytes]:
+    """The bytes of a file, unpacked where it is packed, in pieces.
 
     Raises:
         SearchError: the file cannot be read, is damaged or truncated.
@@ -267,29 +249,19 @@ class _Source(io.RawIOBase):
         with self.translate_errors():
             pass
 
-    def lines_before(self, position: int | None = None) -> int:
-        """How many lines stand before the part, or a position: counted only for an error's message."""
-        left = self.start if position is None else position
-        if left == 0:
-            return 0
-        with mmap.mmap(self._file.fileno(), left, access=mmap.ACCESS_READ) as text:
-            count = sum(text[at : at + _UNPACK_STEP].count(b"\n") for at in range(0, left, _UNPACK_STEP))
-            if text.find(b"\r") >= 0:
-                count += sum(1 for _ in _HEADER_BEFORE_CR.finditer(text))
-        return count
-
     def line_of_record(self, number: int) -> int:
-        """Where a record of the part stands, the first being number 0: only for an error's message."""
-        position, lines = self.start, 1
+        """The line of a record of the part, the first being number 0: only for an error's message."""
         with _Source(self.path, self.start, None) as again:
-            for piece, starts in record_starts(again.pieces()):
-                end = starts[number] if number < len(starts) else len(piece)
-                position += end
-                lines += piece.count(b"\n", 0, end)
-                if number < len(starts):
-                    break
-                number -= len(starts)
-        return lines if self.packed else 1 + self.lines_before(position)
+            return self._line_at(self.start + record_position(again.pieces(), number))
+
+    def line_after(self, line_ends: int) -> int:
+        """The line that Easel means when it has counted so many line ends: only for an error's message."""
+        with _Source(self.path, self.start, None) as again:
+            return self._line_at(self.start + easel_position(again.pieces(), line_ends))
+
+    def _line_at(self, position: int) -> int:
+        with _Source(self.path, 0, None) as again:
+            return 1 + count_line_ends(_until(position, again.pieces()))
 
     def translate_errors(self) -> _Translated:
         return _Translated(self)
@@ -318,12 +290,12 @@ class _Translated:
                 f"{path}: a record does not fit into memory; take it out, or see that the lines end"
             ) from error
         if isinstance(error, ValueError | RuntimeError | SystemError):
-            where = _where(error, self._source.lines_before())
+            where = _where(error, self._source)
             raise SearchError(f"{path}{where}; give a protein FASTA file") from error
 
 
-def _where(error: Exception, lines_before: int) -> str:
-    """Easel's message with the line counted from 1: through a file object it counts from 0."""
+def _where(error: Exception, source: _Source) -> str:
+    """Easel's message with the true line: through a file object Easel counts from 0, and not all lines."""
     text = str(error).removeprefix("Could not parse file: ").strip("\n")
     line, _, what = text.removeprefix("Line ").partition(": ")
     if not line.isdigit() or not what:
@@ -333,4 +305,12 @@ def _where(error: Exception, lines_before: int) -> str:
         what = f"{what.rstrip(' ')} NUL"
     what = what.replace("non-ASCII character \ufffd", "non-ASCII character").replace("\ufffd", "beyond ASCII")
     shown = "".join(letter if letter.isprintable() else repr(letter).strip("'") for letter in what)
-    return f" line {lines_before + int(line) + 1}: {shown}"
+    return f" line {source.line_after(int(line))}: {shown}"
+
+
+def _until(position: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece[:position]
+        position -= len(piece)
+        if position <= 0:
+            break
