@@ -84,6 +84,13 @@ class Plan:
         splits = [self.engine(index).can_split for index in range(len(self.databases))]
         return [t.number for t in sorted(self.tasks, key=lambda task: (splits[task.database], -task.cost))]
 
+    @cached_property
+    def key(self) -> str:
+        """A digest of all that decides what each task finds: results carry it."""
+        tasks = [[str(task.shard.path), *task.shard[1:], task.database, task.queries] for task in self.tasks]
+        content = [self.sequences, self.engines, self.file_bytes, tasks]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
     def engine(self, database: int) -> Engine:
         name, options = self.engines[database]
         return make_engine(name, **options)
