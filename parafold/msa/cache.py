@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +69,18 @@ class Cache:
             "kind": alignment.kind,
             "num_sequences": alignment.num_sequences,
         }
-        packed = zlib.compress(json.dumps(alignment.rows).encode(), 1)
-        write_sealed(self._path(key), [json.dumps(entry).encode(), b"\n", packed])
+        write_sealed(self._path(key), [json.dumps(entry).encode(), b"\n", *_packed(alignment.rows)])
 
     def _path(self, key: str) -> Path:
         return self.folder / "alignments" / key[:2] / key
+
+
+def _packed(rows: Sequence[Row]) -> Iterator[bytes]:
+    """The rows as compressed JSON, one after the other: their text may be as large as they are."""
+    packer = zlib.compressobj(1)
+    for number, row in enumerate(rows):
+        yield packer.compress((("," if number else "[") + json.dumps(row)).encode())
+    yield packer.compress(b"]" if rows else b"[]") + packer.flush()
 
 
 def _remove(path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from parafold.msa.engines.base import Chunk, Domain, Hit
-from parafold.msa.sealed import DamagedError, SealedWriter, read_sealed
+from parafold.msa.sealed import DamagedError, SealedWriter, last_line
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ResultWriter:
     def __init__(self, path: Path, plan: str) -> None:
         self._file = SealedWriter(path)
         self._plan = plan
-        self._segments: list[tuple[int, int, int]] = []
+        self._segments: list[tuple[int, int, int, int]] = []
         self.sequences = 0
         self.residues = 0
 
@@ -49,7 +50,7 @@ class ResultWriter:
         self.residues += chunk.residues
         for query, hits in chunk.hits.items():
             line = json.dumps(hits, separators=(",", ":")).encode() + b"\n"
-            self._segments.append((query, self._file.position, len(line)))
+            self._segments.append((query, self._file.position, len(line), zlib.crc32(line)))
             self._file.write(line)
 
     def finish(self, record: TaskRecord) -> None:
@@ -74,12 +75,12 @@ class Result:
 
     def __init__(self, path: Path, plan: str | None = None) -> None:
         self._path = path
-        self._segments: dict[int, list[tuple[int, int]]] = {}
-        content = read_sealed(path)
+        self._segments: dict[int, list[tuple[int, int, int]]] = {}
         try:
-            summary = json.loads(content[content.rfind(b"\n", 0, -1) + 1 :])
-            for query, start, length in summary["segments"]:
-                self._segments.setdefault(query, []).append((start, length))
+            summary = json.loads(last_line(path))
+            for query, *segment in summary["segments"]:
+                start, length, checksum = segment
+                self._segments.setdefault(query, []).append((start, length, checksum))
             self.record = TaskRecord(**summary["record"])
             made_for = summary["plan"]
         except (ValueError, KeyError, TypeError) as error:
@@ -97,9 +98,12 @@ class Result:
             return
         try:
             with self._path.open("rb") as file:
-                for start, length in self._segments[query]:
+                for start, length, checksum in self._segments[query]:
                     file.seek(start)
-                    for name, score, evalue, first, domains in json.loads(file.read(length)):
+                    line = file.read(length)
+                    if zlib.crc32(line) != checksum:
+                        raise DamagedError(f"{self._path}: has changed since it was made; search again")
+                    for name, score, evalue, first, domains in json.loads(line):
                         yield Hit(name, score, evalue, first, tuple(Domain(*domain) for domain in domains))
-        except (OSError, ValueError) as error:
-            raise DamagedError(f"{self._path}: has changed while it was read; search again") from error
+        except OSError as error:
+            raise DamagedError(f"{self._path}: cannot be read any more; search again") from error

@@ -14,6 +14,7 @@ from parafold.errors import SearchError
 
 # The last line: the digest of everything before it.
 _SEAL_BYTES = 65
+_PIECE_BYTES = 1 << 20
 
 
 class DamagedError(SearchError):
@@ -71,6 +72,33 @@ def write_sealed(path: Path, pieces: Iterable[bytes]) -> None:
             writer.write(piece)
 
 
+def last_line(path: Path) -> bytes:
+    """The last line of what was written, once the whole file is known to be sound; reads it in pieces.
+
+    Raises:
+        DamagedError: the file is damaged, or cannot be read.
+    """
+    digest = hashlib.sha256()
+    position = start = 0
+    try:
+        with path.open("rb") as file:
+            end = os.fstat(file.fileno()).st_size - _SEAL_BYTES
+            while position < end and (piece := file.read(min(end - position, _PIECE_BYTES))):
+                digest.update(piece)
+                # The last byte of all ends the line in question.
+                newline = piece.rfind(b"\n", 0, end - position - 1)
+                start = position + newline + 1 if newline >= 0 else start
+                position += len(piece)
+            seal = file.read()
+            file.seek(start)
+            line = file.read(max(0, end - start))
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if digest.hexdigest().encode() + b"\n" != seal:
+        raise _damaged(path)
+    return line
+
+
 def read_sealed(path: Path) -> bytes:
     """What was written.
 
@@ -80,8 +108,16 @@ def read_sealed(path: Path) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DamagedError(f"{path}: cannot be read ({error.strerror}); it will be made again") from error
+        raise _unreadable(path, error) from error
     body, seal = content[:-_SEAL_BYTES], content[-_SEAL_BYTES:]
     if hashlib.sha256(body).hexdigest().encode() + b"\n" != seal:
-        raise DamagedError(f"{path}: is damaged (its digest does not fit); it will be made again")
+        raise _damaged(path)
     return body
+
+
+def _unreadable(path: Path, error: OSError) -> DamagedError:
+    return DamagedError(f"{path}: cannot be read ({error.strerror}); it will be made again")
+
+
+def _damaged(path: Path) -> DamagedError:
+    return DamagedError(f"{path}: is damaged (its digest does not fit); it will be made again")

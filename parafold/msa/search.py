@@ -50,6 +50,8 @@ _Pair = tuple[str, int]
 
 # Less work than this is not worth a process of its own.
 _SECONDS_PER_WORKER = 1.0
+# Of this the interpreter and its libraries take 100 MB, a block of a database and its hits 50.
+MIN_MEMORY = 200 * 10**6
 # What the machine's other processes keep.
 _MEMORY_SHARE = 0.8
 # Stands for `cache.default_cache()`.
@@ -201,6 +203,10 @@ class Search:
         self._cache = (
             Cache(default_cache() if cache == DEFAULT_CACHE else Path(cache)) if cache is not None else None
         )
+        if max_memory is not None and max_memory < MIN_MEMORY:
+            raise SearchError(
+                f"max_memory is {max_memory / 1e6:.0f} MB; give workers {MIN_MEMORY // 10**6} MB or more"
+            )
         self._memory = max_memory
         self._progress = progress
         self._warn = warn
@@ -221,7 +227,10 @@ class Search:
         with contextlib.ExitStack() as stack:
             cache = self._cache
             if cache is None:
-                temporary = tempfile.TemporaryDirectory(prefix="parafold-", ignore_cleanup_errors=True)
+                try:
+                    temporary = tempfile.TemporaryDirectory(prefix="parafold-", ignore_cleanup_errors=True)
+                except OSError as error:
+                    raise files.output_error("the folder of temporary files", error) from error
                 cache = Cache(Path(stack.enter_context(temporary)))
             folder = cache.folder / "work" / self._identity()
             missing = self._missing(cache, pairs)
@@ -341,12 +350,13 @@ class Search:
             databases,
             self._engines,
             wanted=wanted,
-            memory=self._memory or int(_MEMORY_SHARE * physical_memory() / workers),
+            memory=self._memory or max(MIN_MEMORY, int(_MEMORY_SHARE * physical_memory() / workers)),
             workers=workers,
             shards=self._shards,
             schedule=self._schedule,
         )
-        # Results of an earlier plan have numbers of this one's tasks.
+        # An earlier plan has other numbers for queries and tasks: it goes before anything of this one comes.
+        (folder / "plan.json").unlink(missing_ok=True)
         shutil.rmtree(folder / "tasks", ignore_errors=True)
         save_prepared(folder, plan, prepared)
         plan.save(folder)
@@ -372,7 +382,8 @@ class Search:
         if executor == "processes" and workers is None:
             work = sum(estimated_seconds([self.databases[index]], [sequence]) for sequence, index in missing)
             workers = min(usable_cpus(), math.ceil(work / _SECONDS_PER_WORKER))
-            if workers <= 1:
+            # This process keeps to no limit.
+            if workers <= 1 and self._memory is None:
                 executor = "serial"
         return make_executor(executor, workers)
 
