@@ -10,7 +10,7 @@ import numpy as np
 
 from parafold.errors import InputError
 from parafold.protein.residue import ATOM_ORDER
-from parafold.templates.align import global_alignment
+from parafold.templates.align import GAP_OPENING, global_alignment
 from parafold.templates.entry import TemplateChain
 from parafold.templates.features import MIN_ATOMS, TemplateFeatures, stack, template_features
 from parafold.templates.hits import TemplateHit
@@ -195,13 +195,18 @@ def _find_sequence(sequence: str, name: str, chains: Mapping[str, TemplateChain]
 
 
 def _realign(sequence: str, name: str, chains: Mapping[str, TemplateChain]) -> tuple[str, dict[int, int]]:
-    """Residue of the hit -> residue of the chain, where the database had another version of the sequence."""
+    """Residue of the hit -> residue of the chain, where the database had another version of the sequence.
+
+    Residues without a partner have none; the published code gives them the last residue of the chain.
+    """
     if name not in chains:
         if len(chains) > 1:
             raise _MismatchError(f"its file has no protein chain {name}, only {', '.join(chains)}")
         (name,) = chains
     deposited = chains[name].sequence
-    mapping = global_alignment(sequence, deposited)
+    # What the hit's version has more at its ends, mostly a tag, opens no gap in the chain.
+    costs = [0, *[GAP_OPENING] * (len(deposited) - 1), 0]
+    mapping = global_alignment(sequence, deposited, costs)
     same = sum(sequence[i] == deposited[j] for i, j in mapping.items())
     if same / min(len(sequence), len(deposited)) < _MIN_IDENTITY:
         raise _MismatchError("the sequence in its file is less than 90 % identical to the hit's")

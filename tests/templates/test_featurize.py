@@ -74,6 +74,40 @@ def test_another_version_of_the_sequence_is_aligned_anew():
         np.testing.assert_array_equal(result.features[name], plain.features[name])
 
 
+@pytest.mark.parametrize("tag", ["GSHM", "VGSSHHHHHHSSGLVPRGSH"])
+def test_residues_that_the_file_lacks_have_no_partner(tag):
+    """A tag before the chain's own residues, which its file does not have, moves nothing."""
+    query = "VL" + QUERY
+
+    def found(tag):
+        hit = replace(
+            HITS[0],
+            query="-" * len(tag) + query + "--",
+            hit_sequence=tag + query + "EP",
+            indices_query=[-1] * len(tag) + list(range(len(query))) + [-1, -1],
+            indices_hit=list(range(len(tag) + len(query) + 2)),
+        )
+        return featurize([hit], query)
+
+    plain, tagged = found(""), found(tag)
+    assert plain.warnings == []
+    assert tagged.warnings == ["1aaa_A: its file has a sequence other than the hit's; aligned anew"]
+    assert plain.features["template_sequence"].tolist() == [query.encode()]
+    for name, array in plain.features.items():
+        np.testing.assert_array_equal(tagged.features[name], array, err_msg=name)
+
+
+def test_a_hit_without_residues():
+    hit = replace(HITS[0], query="-" * 20, hit_sequence="A" * 20, indices_query=[-1] * 20)
+    result = featurize([replace(hit, indices_hit=list(range(20)))])
+    assert result.errors == ["1aaa_A: nothing of the query or of the structure is in the alignment"]
+
+
+def test_an_empty_query():
+    with pytest.raises(InputError, match="templates for an empty query"):
+        featurize(query="")
+
+
 def test_an_unknown_letter_matches_any():
     other = replace(HITS[0], hit_sequence=HITS[0].hit_sequence.replace("IMTQ", "IXTQ"))
     result = featurize([other])

@@ -48,3 +48,23 @@ def test_the_first_row_may_be_a_hit():
     assert parse_hmmsearch_a3m("MKV", text) == []
     (hit,) = parse_hmmsearch_a3m("MKV", text, skip_first=False)
     assert (hit.indices_query, hit.indices_hit, hit.aligned_cols) == ([0, 1, 2], [1, -1, 3], 2)
+
+
+def test_numbered_names():
+    """Where two hits have one name and range, hmmsearch's file numbers all names."""
+    text = ">07|1abc_A/2-4 mol:protein length:9\nM-V\n"
+    (hit,) = parse_hmmsearch_a3m("MKV", text, skip_first=False)
+    assert hit.name == "1abc_A"
+
+
+@pytest.mark.parametrize("row", ["MK", "MKVA", "M*V", "M1V", "MéV"])
+def test_rows_that_are_not_aligned(row):
+    text = f">1abc_A/2-4 mol:protein length:9\n{row}\n"
+    with pytest.raises(InputError, match=r"x\.a3m line 1: 1abc_A is not aligned with the query's 3 residues"):
+        parse_hmmsearch_a3m("MKV", text, skip_first=False, source="x.a3m")
+
+
+@pytest.mark.parametrize("number", ["nan", "1e999", "-1"])
+def test_a_score_that_is_none(number):
+    with pytest.raises(InputError, match=r"x\.hhr line 6: damaged hit"):
+        parse_hhr(HHR.replace("Sum_probs=25.5", f"Sum_probs={number}"), "x.hhr")
