@@ -131,7 +131,10 @@ class Plan:
         path = folder / "plan.json"
         if not path.is_file():
             raise SearchError(f"{folder}: holds no plan; make one with `parafold msa plan`")
-        content = json.loads(_read(path))
+        try:
+            content = json.loads(read_sealed(path))
+        except DamagedError as error:
+            raise SearchError(f"{path}: is damaged or cannot be read; make the plan again") from error
         if content.pop("format", None) != FORMAT:
             raise SearchError(f"{path}: was made by another version of parafold; make the plan again")
         content["sequences"] = tuple(content["sequences"])
@@ -211,45 +214,6 @@ def estimated_seconds(databases: Iterable[Database], sequences: Sequence[str]) -
         SearchError: a database cannot be read.
     """
     return sum(_cost(database.bytes, sequences) for database in databases)
-
-
-def save_prepared(folder: Path, plan: Plan, prepared: Mapping[str, Mapping[str, bytes]]) -> None:
-    """Keep what each engine (by name) made of the queries' sequences.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    for name, queries in prepared.items():
-        numbers = {sequence: number for number, sequence in enumerate(plan.sequences)}
-        index = (
-            json.dumps({numbers[s]: len(data) for s, data in queries.items() if s in numbers}).encode()
-            + b"\n"
-        )
-        write_sealed(
-            folder / "prepared" / name, [index, *(data for s, data in queries.items() if s in numbers)]
-        )
-
-
-def load_prepared(folder: Path, engine: str) -> dict[int, bytes]:
-    """Query number -> what the engine made of it.
-
-    Raises:
-        SearchError: the plan's folder is damaged.
-    """
-    content = _read(folder / "prepared" / engine)
-    head, _, data = content.partition(b"\n")
-    queries, at = {}, 0
-    for number, length in json.loads(head).items():
-        queries[int(number)] = data[at : at + length]
-        at += length
-    return queries
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return read_sealed(path)
-    except DamagedError as error:
-        raise SearchError(f"{path}: is damaged or cannot be read; make the plan again") from error
 
 
 def result_path(folder: Path, number: int) -> Path:

@@ -34,10 +34,9 @@ from parafold.msa.plan import (
     Plan,
     Schedule,
     estimated_seconds,
-    load_prepared,
     make_plan,
-    save_prepared,
 )
+from parafold.msa.prepared import Prepared, save_prepared
 from parafold.msa.registry import resolve
 from parafold.msa.results import TaskRecord
 from parafold.msa.sealed import DamagedError
@@ -305,7 +304,7 @@ class Search:
         try:
             plan = Plan.load(folder)
             for name, _ in plan.engines:
-                load_prepared(folder, name)
+                Prepared(folder, name)
         except SearchError:
             self._warn(f"{folder}: the plan of the unfinished search is damaged; it starts again")
             return None
@@ -358,7 +357,9 @@ class Search:
         # An earlier plan has other numbers for queries and tasks: it goes before anything of this one comes.
         (folder / "plan.json").unlink(missing_ok=True)
         shutil.rmtree(folder / "tasks", ignore_errors=True)
-        save_prepared(folder, plan, prepared)
+        for name, queries in prepared.items():
+            numbered = {number: queries[s] for number, s in enumerate(plan.sequences) if s in queries}
+            save_prepared(folder, name, numbered)
         plan.save(folder)
         return plan
 

@@ -27,11 +27,12 @@ from parafold.errors import ParafoldError, SearchError
 from parafold.msa.database import file_size
 from parafold.msa.engines import Engine
 from parafold.msa.engines.base import QueryError
-from parafold.msa.plan import Plan, load_prepared, result_path
+from parafold.msa.plan import Plan, result_path
+from parafold.msa.prepared import Prepared
 from parafold.msa.results import Result, ResultWriter, TaskRecord
 from parafold.msa.sealed import DamagedError
 
-_Opened = tuple[Plan, list[Engine], dict[str, dict[int, bytes]]]
+_Opened = tuple[Plan, list[Engine], dict[str, Prepared]]
 
 
 def run_task(folder: Path, number: int) -> None:
@@ -117,7 +118,7 @@ def _read(folder: Path, modified_ns: int) -> _Opened:
     for name, options in plan.engines:
         key = (name, json.dumps(options, sort_keys=True))
         engines.append(made.setdefault(key, plan.engine(len(engines))))
-    return plan, engines, {engine.name: load_prepared(folder, engine.name) for engine in engines}
+    return plan, engines, {engine.name: Prepared(folder, engine.name) for engine in engines}
 
 
 def _names(plan: Plan, query: int) -> str:
