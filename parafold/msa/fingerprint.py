@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,7 +76,7 @@ class Fingerprint:
         return [asdict(mark) for mark in self.files]
 
     @classmethod
-    def from_json(cls, data: Sequence[Mapping[str, Any]]) -> Fingerprint:
+    def from_json(cls, data: Any) -> Fingerprint:
         """The inverse of `to_json`.
 
         Raises:

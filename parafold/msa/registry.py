@@ -23,6 +23,16 @@ from parafold.msa.unpack import locked
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 _NO_LIMIT = "none"
+_TYPES: dict[str, tuple[type, ...]] = {
+    "path": (str,),
+    "kind": (str,),
+    "max_hits": (int, str),
+    "z": (int,),
+    "sequences": (int,),
+    "also": (list,),
+    "added": (datetime,),
+    "files": (list,),
+}
 _HEAD = "# Databases for parafold; `parafold db` writes this file.\n"
 
 
@@ -176,24 +186,11 @@ class Registry:
 
     def _from_toml(self, name: str, table: Any) -> Entry:
         try:
-            folder = self.path.parent
-            limit = table.get("max_hits", PUBLISHED)
-            database = Database(
-                name,
-                folder / Path(table["path"]).expanduser(),
-                table.get("kind", ""),
-                None if limit == _NO_LIMIT else int(limit),
-                table.get("z"),
-                tuple(folder / Path(path).expanduser() for path in table.get("also", ())),
-            )
-            marks = Fingerprint.from_json(table["files"]) if "files" in table else None
-            return Entry(database, table.get("sequences"), marks, table.get("added"))
-        except KeyError as error:
+            return _from_toml(name, table, self.path.parent)
+        except (SearchError, ValueError, RuntimeError) as error:
             raise SearchError(
-                f"{self.path}: database {name} has no {error.args[0]!r}; add it again"
+                f"{self.path}: database {name}: {error}; mend the entry, or add it again"
             ) from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise SearchError(f"{self.path}: database {name}: {error}; add it again") from error
 
 
 def resolve(
@@ -229,7 +226,7 @@ def databases_at(path: str | Path) -> list[Database]:
     Raises:
         SearchError: nothing of the kind is there.
     """
-    path = Path(path).expanduser()
+    path = Path(path)
     database = Database(path.name, path) if path.name else None
     return [database] if database and database.format != "fasta" else databases_in(path)
 
@@ -321,6 +318,35 @@ def _absolute(database: Database) -> Database:
         path=database.path.absolute(),
         also=tuple(path.absolute() for path in database.also),
     )
+
+
+def _from_toml(name: str, table: Any, folder: Path) -> Entry:
+    """The inverse of `_to_toml`; relative paths are relative to the folder.
+
+    Raises:
+        ValueError, SearchError: the table is no entry.
+    """
+    if not isinstance(table, dict) or "path" not in table:
+        raise ValueError("it has no path")
+    for key, value in table.items():
+        # Not isinstance: to Python true is an int.
+        if type(value) not in _TYPES.get(key, ()):
+            raise ValueError(f"{key} = {value!r} is not understood")
+    paths = [table["path"], *table.get("also", ())]
+    if wrong := [path for path in paths if not isinstance(path, str) or not path or "\0" in path]:
+        raise ValueError(f"{wrong[0]!r} is no path")
+    path, *also = [folder / Path(path).expanduser() for path in paths]
+    limit = table.get("max_hits", PUBLISHED)
+    database = Database(
+        name,
+        path,
+        table.get("kind", ""),
+        None if limit == _NO_LIMIT else int(limit),
+        table.get("z"),
+        tuple(also),
+    )
+    marks = Fingerprint.from_json(table["files"]) if "files" in table else None
+    return Entry(database, table.get("sequences"), marks, table.get("added"))
 
 
 def _to_toml(entry: Entry) -> dict[str, Any]:
