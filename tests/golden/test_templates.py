@@ -9,6 +9,7 @@ import pytest
 
 from parafold.protein.alignment import parse_a3m
 from parafold.templates import featurize_hits, parse_hhr, parse_hmmsearch_a3m
+from parafold.templates.hits import iterate_hmmsearch_a3m
 
 DATA = Path(__file__).parent / "oracle/data"
 REFERENCE = json.loads((DATA / "data.json").read_text())
@@ -40,3 +41,14 @@ def test_features(result):
 
 def test_messages(result):
     assert (result.errors, result.warnings) == (REFERENCE["template_errors"], REFERENCE["template_warnings"])
+
+
+def test_features_are_those_that_the_published_features_hold(result):
+    with np.load(DATA / "tf_raw_features.npz") as expected:
+        for name, array in result.features.items():
+            np.testing.assert_array_equal(array, expected[name].astype(array.dtype), err_msg=name)
+
+
+def test_hmmsearch_hits_one_by_one():
+    hits = iterate_hmmsearch_a3m(QUERY, (DATA / "hmmsearch.a3m").read_text())
+    assert [asdict(hit) for hit in hits] == REFERENCE["parse_hmmsearch_a3m"]
