@@ -93,14 +93,14 @@ def hmmsearch_a3m(
     profile = build_profile(a3m_rows(msa))
     hits: list[_Hit] = []
     size = 0
-    for count, found in _search_blocks(profile, database, workers or usable_cpus()):
+    for count, found in _search_blocks(profile, database, max(1, workers or usable_cpus())):
         size += count
         hits += found
         if progress:
             progress(size)
     _check_headers(database, hits)
     lowest = profile.evalue_parameters.f_tau
-    return _a3m(_rows(hits, size, -math.inf if lowest is None else lowest))
+    return _a3m(_rows(hits, database.z or size, -math.inf if lowest is None else lowest))
 
 
 def a3m_rows(msa: Msa | Alignment | Iterable[str]) -> list[str]:
@@ -132,7 +132,7 @@ def _search_blocks(profile: plan7.HMM, database: Database, workers: int) -> Iter
                 for block in read_blocks(file):
                     size += len(block)
                     # The search sets the profile's length model for each sequence: a copy for each thread.
-                    future = threads.submit(_search_block, optimized.copy(), block, size, file)
+                    future = threads.submit(_search_block, optimized.copy(), block, database.z or size, file)
                     waiting.append((len(block), future))
                     # Blocks that wait take memory: two for each thread keep all of them busy.
                     while len(waiting) >= 2 * workers:

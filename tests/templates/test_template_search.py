@@ -181,6 +181,16 @@ def test_shards_and_workers_change_nothing(workers, count, seqres, whole):
     assert whole.count(">") > 100
 
 
+def test_the_number_of_sequences_can_be_given(seqres, whole):
+    """E-values of a larger database than the one that is searched: the last hits are no longer reported."""
+    size = seqres.read_text().count(">")
+    same = hmmsearch_a3m([UBIQUITIN], Database("pdb_seqres", seqres, z=size))
+    larger = hmmsearch_a3m([UBIQUITIN], Database("pdb_seqres", seqres, z=1000 * size), workers=-1)
+    assert same == whole
+    assert whole.startswith(larger)
+    assert 0 < len(larger) < len(whole)
+
+
 def test_a_packed_database(seqres, whole, tmp_path):
     path = tmp_path / "pdb_seqres.gz"
     path.write_bytes(gzip.compress(seqres.read_bytes()))
