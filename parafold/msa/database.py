@@ -26,7 +26,7 @@ _MMSEQS_ENDINGS = ("", ".index", ".dbtype", "_h", "_h.index")
 # alignment, the query among them. The order is that in which AlphaFold stacks the alignments.
 _KINDS: tuple[tuple[str, tuple[str, ...], int | None], ...] = (
     ("uniref90", ("uniref90",), 10_000),
-    ("bfd", ("bfd", "small_bfd", "uniref30", "uniclust30"), None),
+    ("bfd", ("bfd", "small_bfd", "smallbfd", "uniref30", "uniclust30"), None),
     ("mgnify", ("mgnify", "mgy_"), 501),
     ("uniprot", ("uniprot",), 50_000),
 )

@@ -419,7 +419,8 @@ class Search:
             alignments[database.name] = dataclasses.replace(
                 alignment, database=database.name, kind=database.kind
             )
-        return alignments
+        # The static schedule searches in another order, but stacks alike.
+        return {database.name: alignments[database.name] for database in in_published_order(self.databases)}
 
     def _key(self, sequence: str, index: int) -> str:
         return cache_key(sequence, *self._conditions[index])
