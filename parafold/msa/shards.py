@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ _STEP = 1 << 16
 _COPIED = 1 << 20
 # A '>' may begin a record elsewhere too, but here it always does.
 _RECORD = re.compile(rb"[\n\r]>")
+_DIGEST = re.compile(r"(?P<digest>[0-9a-f]{64})  (?P<name>.+)\n")
 
 
 class Shard(NamedTuple):
@@ -99,15 +99,14 @@ def write_shards(
         remove_litter(folder, label)
         before = fingerprint(database)
         shards = split(unpacked(database, unpacking), count)
-        record = base.with_name(f"{base.name}@{len(shards)}.json")
+        record = base.with_name(f"{base.name}@{len(shards)}.sha256")
         digests = _recorded(record, before.key)
+        files.atomic_write(record, _head(before.key) + "".join(map(_line, digests.values(), digests)))
         total, done = sum(shard.bytes for shard in shards), 0
         for index, shard in enumerate(shards):
             path = shard_path(base, index, len(shards))
             if not (path.exists() and files.sha256_file(path) == digests.get(path.name)):
-                digests[path.name] = stream_to(path, _bytes_of(shard), label)
-                content = {"source": before.key, "shards": digests}
-                files.atomic_write(record, json.dumps(content, indent=1) + "\n")
+                _append(record, _line(stream_to(path, _bytes_of(shard), label), path.name))
             done += shard.bytes
             if progress:
                 progress(done, total)
@@ -121,10 +120,30 @@ def write_shards(
 def _recorded(record: Path, source: str) -> dict[str, str]:
     """The shards that an earlier run made from the same source: file name -> digest."""
     try:
-        content = json.loads(record.read_text())
-        return dict(content["shards"]) if content["source"] == source else {}
-    except (OSError, ValueError, TypeError, KeyError):
+        lines = record.read_text().splitlines(keepends=True)
+    except (OSError, ValueError):
         return {}
+    if lines[:1] != [_head(source)]:
+        return {}
+    # The last line may be torn.
+    return {match["name"]: match["digest"] for line in lines if (match := _DIGEST.fullmatch(line))}
+
+
+def _head(source: str) -> str:
+    return f"# made from {source}\n"
+
+
+def _line(digest: str, name: str) -> str:
+    """As the program sha256sum writes and checks it."""
+    return f"{digest}  {name}\n"
+
+
+def _append(path: Path, line: str) -> None:
+    try:
+        with path.open("a") as file:
+            file.write(line)
+    except OSError as error:
+        raise files.output_error(path, error) from error
 
 
 def _bytes_of(shard: Shard) -> Iterator[bytes]:

@@ -166,7 +166,7 @@ def test_written_shards_are_a_database(tmp_path: Path, pack):
     names = [f"db.fasta-0000{i}-of-00004" for i in range(4)]
     assert [file.name for file in written.files] == names
     visible = {path.name for path in (tmp_path / "shards").iterdir() if not path.name.startswith(".lock")}
-    assert visible == {*names, "db.fasta@4.json"}
+    assert visible == {*names, "db.fasta@4.sha256"}
     assert databases_in(tmp_path / "shards") == [written]
     assert steps[-1] == (len(fasta(1000)),) * 2
 
