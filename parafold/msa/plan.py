@@ -33,8 +33,9 @@ TASKS_PER_WORKER = 16
 MAX_SHARD_BYTES = 256_000_000
 # A task costs a few milliseconds beside its work.
 _MIN_TASK_SECONDS = 0.05
-# The profiles of one task's queries stay below about 100 MB.
+# The profiles of one task's queries stay below about 50 MB, and an eighth of the worker's memory.
 _MAX_QUERY_RESIDUES = 100_000
+_QUERY_RESIDUE_BYTES = 500
 # CPU seconds by measurement, on one core: reading a byte of FASTA; comparing a residue with a query, plus
 # with each of its residues. They set the order and the sizes of tasks, not what is found.
 _READ, _COMPARE, _COMPARE_RESIDUE = 4e-9, 2e-9, 4e-11
@@ -77,8 +78,8 @@ class Plan:
 
     @property
     def order(self) -> list[int]:
-        """Task numbers, first to be started first: what cannot be split, then the longest; the static schedule
-        keeps the order in which the databases were given."""
+        """Task numbers, first to be started first: what cannot be split, then the longest; the static
+        schedule keeps the order in which the databases were given."""
         if self.schedule == "static":
             return [task.number for task in self.tasks]
         splits = [self.engine(index).can_split for index in range(len(self.databases))]
@@ -191,7 +192,7 @@ def make_plan(
             count = shards or _count(database, costs[index], sum(costs), workers)
             pieces = cutting.split(database, count)
         for shard in pieces:
-            for batch in _batches(asked[index], sequences, engine):
+            for batch in _batches(asked[index], sequences, engine, memory):
                 cost = _cost(shard.bytes, [sequences[q] for q in batch])
                 tasks.append(Task(len(tasks), index, shard, tuple(batch), cost))
     return Plan(
@@ -236,14 +237,17 @@ def _refuse_shards(engine: Engine, schedule: Schedule) -> None:
     )
 
 
-def _batches(queries: Sequence[int], sequences: Sequence[str], engine: Engine) -> list[list[int]]:
+def _batches(
+    queries: Sequence[int], sequences: Sequence[str], engine: Engine, memory: int
+) -> list[list[int]]:
     if not engine.batches:
         return [[query] for query in queries]
+    most = min(_MAX_QUERY_RESIDUES, memory // (8 * _QUERY_RESIDUE_BYTES))
     batches: list[list[int]] = [[]]
     residues = 0
     for query in queries:
         residues += len(sequences[query])
-        if residues > _MAX_QUERY_RESIDUES and batches[-1]:
+        if residues > most and batches[-1]:
             batches.append([])
             residues = len(sequences[query])
         batches[-1].append(query)

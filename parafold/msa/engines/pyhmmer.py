@@ -8,6 +8,7 @@ sequences. So the rows do not depend on how the database was cut, and its size n
 from __future__ import annotations
 
 import gc
+import hashlib
 import io
 import logging
 import mmap
@@ -30,8 +31,6 @@ MAX_EVALUE = 1e-4
 # jackhmmer's own default for domains, which AlphaFold leaves as it is.
 MAX_DOMAIN_EVALUE = 1e-3
 
-# A residue of a profile takes about 300 bytes.
-_KEPT_PROFILE_RESIDUES = 200_000
 # HMMER's two matrices hold three floats for each pair of residues.
 _MATRIX_BYTES = 24
 # pyhmmer's hits refer to each other in circles, 4 KB for each row: so many may wait to be collected.
@@ -47,6 +46,7 @@ class PyHmmer(Engine):
     can_split = True
 
     def __init__(self) -> None:
+        # Of the last task's queries, by the digest of what was prepared: the next task often has the same.
         self._profiles: dict[bytes, plan7.OptimizedProfile] = {}
 
     @property
@@ -72,7 +72,7 @@ class PyHmmer(Engine):
     def search(
         self, queries: Mapping[int, bytes], database: Database, shard: Shard, memory: int
     ) -> Iterator[Chunk]:
-        profiles = {number: self._profile_of(prepared) for number, prepared in queries.items()}
+        profiles = self._profiles_of(queries)
         # A database of one sequence: see above.
         pipeline = plan7.Pipeline(
             ALPHABET, **FILTERS, Z=1, domZ=1, E=MAX_EVALUE, incE=MAX_EVALUE, incdomE=MAX_DOMAIN_EVALUE
@@ -99,14 +99,14 @@ class PyHmmer(Engine):
         """In jackhmmer's order: by score, then by name."""
         return merge(hits, database_size)
 
-    def _profile_of(self, prepared: bytes) -> plan7.OptimizedProfile:
-        """The same for every task of a worker: made once."""
-        if prepared not in self._profiles:
-            profile = self._configured(prepared)
-            if sum(kept.M for kept in self._profiles.values()) + profile.M > _KEPT_PROFILE_RESIDUES:
-                self._profiles.clear()
-            self._profiles[prepared] = profile
-        return self._profiles[prepared]
+    def _profiles_of(self, queries: Mapping[int, bytes]) -> dict[int, plan7.OptimizedProfile]:
+        keys = {number: hashlib.sha256(prepared).digest() for number, prepared in queries.items()}
+        # The others go before new ones come: a task's profiles may take an eighth of the worker's memory.
+        self._profiles = {key: self._profiles[key] for key in keys.values() if key in self._profiles}
+        for number, key in keys.items():
+            if key not in self._profiles:
+                self._profiles[key] = self._configured(queries[number])
+        return {number: self._profiles[key] for number, key in keys.items()}
 
     def _configured(self, prepared: bytes) -> plan7.OptimizedProfile:
         with plan7.HMMFile(io.BytesIO(prepared)) as file:
