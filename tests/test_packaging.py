@@ -25,7 +25,8 @@ def test_an_installed_package_brings_its_databases(site, tmp_path):
     program = (
         "import json, sys; sys.path.insert(0, sys.argv[1])\n"
         "from parafold.msa import demo_databases, search\n"
-        "found = search('MQIFVKTLTGKTITLEVEPSDTIENVKAKIQDKEGIPPDQQRLIFAGK', demo_databases())\n"
+        "query = {'q': 'MQIFVKTLTGKTITLEVEPSDTIENVKAKIQDKEGIPPDQQRLIFAGK'}\n"
+        "found = search(query, demo_databases(), cache=None).by_database('q')\n"
         "print(json.dumps([sys.modules['parafold'].__file__, {k: len(v) for k, v in found.items()}]))\n"
     )
     run = [sys.executable, "-c", program, site]
