@@ -61,7 +61,7 @@ def test_shards_hold_the_records_of_the_whole_and_its_errors(text: bytes, count:
 
 @settings(max_examples=80, deadline=None)
 @given(TEXTS, st.integers(1, 6))
-@example(b">a\nACD\n>b\n>c\nACD\n", 3)
+@example(b">a\nACD\n>b\n>c\nACDEFGHIKLMNPQRSTVWY\n", 4)
 def test_shards_as_files_hold_the_records_of_the_whole(text: bytes, count: int):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "db.fasta")
