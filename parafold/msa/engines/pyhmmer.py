@@ -33,7 +33,7 @@ MAX_DOMAIN_EVALUE = 1e-3
 
 # HMMER's two matrices hold three floats for each pair of residues.
 _MATRIX_BYTES = 24
-# pyhmmer's hits refer to each other in circles, 4 KB for each row: so many may wait to be collected.
+# pyhmmer's objects refer to each other in circles, 4 KB for each row: so many may wait to be collected.
 _UNCOLLECTED_ROWS = 4000
 
 _log = logging.getLogger(__name__)
@@ -102,7 +102,10 @@ class PyHmmer(Engine):
     def _profiles_of(self, queries: Mapping[int, bytes]) -> dict[int, plan7.OptimizedProfile]:
         keys = {number: hashlib.sha256(prepared).digest() for number, prepared in queries.items()}
         # The others go before new ones come: a task's profiles may take an eighth of the worker's memory.
-        self._profiles = {key: self._profiles[key] for key in keys.values() if key in self._profiles}
+        kept = {key: self._profiles[key] for key in keys.values() if key in self._profiles}
+        if len(kept) < len(self._profiles):
+            self._profiles = kept
+            gc.collect()
         for number, key in keys.items():
             if key not in self._profiles:
                 self._profiles[key] = self._configured(queries[number])
