@@ -172,7 +172,9 @@ def _cpus(name: str) -> int:
     end = time.monotonic() + _BUSY
     while ray.available_resources().get("CPU", 0) < 1:
         if time.monotonic() > end:
-            raise SearchError(f"all {total} CPUs of {name} are taken by other work; wait, or add nodes")
+            raise SearchError(
+                f"{name} has {total} CPUs, none of them free; wait for other work, or add nodes"
+            )
         time.sleep(_LOOK)
     return total
 

@@ -29,20 +29,17 @@ class Outcome(NamedTuple):
 def do_task(folder: str, digest: str, number: int, package: list[Any]) -> Outcome:
     """Do one task of the plan in `folder` whose plan.json has this digest: in that folder if this node sees
     it, otherwise in one made of `package`, which holds a reference to what `pack` made, or nothing."""
-    place, shared = Path(folder), True
     try:
-        if not _sees(place, digest):
-            if not package:
-                return Outcome(unseen=True)
-            place, shared = Path(_unpacked(digest, *package).name), False
-        _limit_memory(place)
-        run_task(place, number)
-        if shared:
+        if _sees(Path(folder), digest):
+            _run_task(Path(folder), number)
             return Outcome()
-        path = result_path(place, number)
-        result = path.read_bytes()
-        path.unlink()
-        return Outcome(result)
+        if not package:
+            return Outcome(unseen=True)
+        # For this task only: Ray kills its processes, which leaves them no time to tidy up.
+        with tempfile.TemporaryDirectory(prefix="parafold-") as name:
+            _unpack(package[0], Path(name))
+            _run_task(Path(name), number)
+            return Outcome(result_path(Path(name), number).read_bytes())
     except ParafoldError as error:
         return Outcome(error=(type(error).__name__, str(error)))
     except MemoryError:
@@ -62,25 +59,26 @@ def _sees(folder: Path, digest: str) -> bool:
         return False
 
 
-@functools.lru_cache(maxsize=1)
-def _unpacked(digest: str, package: Any) -> tempfile.TemporaryDirectory[str]:
-    """A folder made of the package, which lives as long as this process, or until there is another plan."""
+def _unpack(package: Any, folder: Path) -> None:
     import ray
 
-    folder = tempfile.TemporaryDirectory(prefix="parafold-", ignore_cleanup_errors=True)
     content: Package = ray.get(package)
     for name, data in content.items():
-        path = Path(folder.name) / name
+        path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(data)
-    return folder
+
+
+def _run_task(folder: Path, number: int) -> None:
+    _limit_memory(Plan.load(folder).memory)
+    run_task(folder, number)
 
 
 @functools.cache
-def _limit_memory(folder: Path) -> None:
-    """Keeps the tasks to the plan's memory, beside what Ray's own threads hold. What needs more fails by itself;
+def _limit_memory(size: int) -> None:
+    """Keeps tasks to the plan's memory, beside what Ray's own threads hold. What needs more fails by itself;
     a process that is killed for lack of memory would be started again and again."""
-    limit = Plan.load(folder).memory + _allocated()
+    limit = size + _allocated()
     with contextlib.suppress(ValueError, OSError):  # a lower limit holds already, or the system has none
         resource.setrlimit(resource.RLIMIT_DATA, (limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
