@@ -66,11 +66,11 @@ def test_only_the_tasks_that_are_asked_for(tmp_path):
 
 
 def test_search_from_within_a_job(tmp_path, monkeypatch):
-    """As from an interactive session on a node, whose variables must not reach the array."""
+    """As from within another array, whose variables must not reach a job that is none."""
     for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_PROCID"):
         monkeypatch.setenv(name, "7")
     queries = {"trp_cage": "NLYIQWLKDGGPSSGRPPPS"}
-    executor = SlurmExecutor(2, poll=0.1)
+    executor = SlurmExecutor(1, poll=0.1)
     ours = search(queries, demo_databases(), executor=executor, shards=2, cache=tmp_path / "cache")
     assert ours.alignments == search(queries, demo_databases(), executor="serial", cache=None).alignments
     assert os.environ["SLURM_PROCID"] == "7"
