@@ -22,7 +22,7 @@ from typing import Any
 from parafold import files
 from parafold.errors import SearchError
 from parafold.machine import physical_memory, usable_cpus
-from parafold.msa.alignment import Alignment, stacked
+from parafold.msa.alignment import Alignment, SearchResults
 from parafold.msa.cache import Cache, cache_key, default_cache
 from parafold.msa.database import Database, in_published_order
 from parafold.msa.engines import Engine, make_engine
@@ -41,7 +41,6 @@ from parafold.msa.registry import resolve
 from parafold.msa.results import TaskRecord
 from parafold.msa.sealed import DamagedError
 from parafold.msa.unpack import unpacked
-from parafold.protein.alignment import Msa, parse_a3m
 
 Databases = str | Path | Database | Mapping[str, str | Path] | Sequence[str | Path | Database]
 # A query's sequence and the index of a database.
@@ -59,43 +58,6 @@ DEFAULT_CACHE = Path("~/.cache/parafold/msa")
 
 def _warn(message: str) -> None:
     warnings.warn(message, stacklevel=3)
-
-
-class SearchResults(Mapping[str, Msa]):
-    """Query name -> its MSA: the databases' alignments in published order, repeated rows dropped, as
-    AlphaFold makes its MSA features from them. Alignments of `uniprot`, which serve to pair chains, are not
-    in it.
-
-    Attributes:
-        alignments: query name -> database name -> `Alignment`, with scores and E-values.
-        tasks: what each task took, of those that were done in this run.
-        seconds: step -> wall time.
-    """
-
-    def __init__(self, search: Search, alignments: dict[str, dict[str, Alignment]]) -> None:
-        self.alignments = alignments
-        self.tasks = search.tasks
-        self.seconds = search.seconds
-        self._msas: dict[str, Msa] = {}
-
-    def by_database(self, name: str) -> dict[str, Msa]:
-        """Database name -> alignment, of one query."""
-        return {database: alignment.msa() for database, alignment in self.alignments[name].items()}
-
-    def a3m(self, name: str) -> str:
-        """The MSA of one query, its inserted residues as lower-case letters."""
-        return stacked(self.alignments[name].values())
-
-    def __getitem__(self, name: str) -> Msa:
-        if name not in self._msas:
-            self._msas[name] = parse_a3m(self.a3m(name), f"alignment of {name}")
-        return self._msas[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.alignments)
-
-    def __len__(self) -> int:
-        return len(self.alignments)
 
 
 def search(
@@ -151,7 +113,8 @@ def search(
         on_error=on_error,
     )
     found = dict(work.run(executor, workers))
-    return SearchResults(work, {name: found[name] for name in queries if name in found})
+    alignments = {name: found[name] for name in queries if name in found}
+    return SearchResults(alignments, work.tasks, work.seconds)
 
 
 class Search:
