@@ -287,7 +287,8 @@ def test_a_cache_that_may_not_be_written_is_named(databases, tmp_path, part):
     locked.chmod(0)
     script = (
         "import sys\nfrom parafold.errors import OutputError\nfrom parafold.msa import search\n"
-        "try: search({'q': 'MQIFVKTLTGK'}, sys.argv[1], cache=sys.argv[2])\nexcept OutputError as error: print(error)"
+        "try: search({'q': 'MQIFVKTLTGK'}, sys.argv[1], cache=sys.argv[2])\n"
+        "except OutputError as error: print(error)"
     )
     program = [sys.executable, "-c", script, databases[0].path, tmp_path / "locked"]
     if os.geteuid() == 0:
