@@ -60,8 +60,8 @@ def byte_bar(what: str) -> Iterator[Callable[[int, int | None], None]]:
 class SearchDisplay:
     """Progress of a search, as a context manager.
 
-    On a terminal a bar for each database and one for all, with the time left. Elsewhere a line for every tenth
-    of the work.
+    On a terminal a bar for each database and one for all, with the time left. Elsewhere a line for every
+    tenth of the work.
     """
 
     def __init__(self, console: Console):

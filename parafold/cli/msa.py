@@ -178,7 +178,8 @@ def plan(
         warn=complain,
     )
     made = work.plan(folder, workers)
-    typer.echo(f"{len(made.tasks)} task{'s' if len(made.tasks) > 1 else ''} in {folder}. Do them, in a job array or by hand, with")
+    tasks = "1 task" if len(made.tasks) == 1 else f"{len(made.tasks)} tasks"
+    typer.echo(f"{tasks} in {folder}, to be done in a job array or by hand with")
     typer.echo(f"  parafold msa worker {folder} --index I --of {workers}    (I from 0 to {workers - 1})")
     typer.echo(f"and when all have finished: parafold msa merge {folder} -o {Path('msas')}")
 

@@ -42,8 +42,8 @@ class Alignment:
 
 
 def stacked(alignments: Iterable[Alignment]) -> str:
-    """Alignments of one query as one a3m, in order, less the rows whose aligned residues an earlier row has: what
-    AlphaFold makes its MSA features from. Those of `uniprot`, which serve to pair chains, are left out."""
+    """Alignments of one query as one a3m, in order, less the rows whose aligned residues an earlier row has:
+    what AlphaFold makes its MSA features from. Those of `uniprot`, which pair chains, are left out."""
     rows: dict[str, str] = {}
     for alignment in alignments:
         rows.setdefault(alignment.query, f">query\n{alignment.query}\n")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from parafold.msa.engines.base import Chunk, Domain, Hit
@@ -15,7 +16,8 @@ from parafold.msa.sealed import DamagedError, SealedWriter, last_line
 @dataclass(frozen=True)
 class TaskRecord:
     """What a finished task was and took. `started` is in seconds since the epoch, `cpu_seconds` count the
-    programs that it started, `peak_bytes` is the greatest resident memory that its process had until then."""
+    programs that it started, `peak_bytes` is the greatest resident memory that its process had until then.
+    `oddities` counts what is odd about the database but was searched all the same."""
 
     task: int
     database: str
@@ -29,6 +31,7 @@ class TaskRecord:
     wall_seconds: float
     peak_bytes: int
     worker: str
+    oddities: Mapping[str, int] = field(default_factory=dict)
 
 
 class ResultWriter:
@@ -44,10 +47,12 @@ class ResultWriter:
         self._segments: list[tuple[int, int, int, int]] = []
         self.sequences = 0
         self.residues = 0
+        self.oddities: Counter[str] = Counter()
 
     def add(self, chunk: Chunk) -> None:
         self.sequences += chunk.sequences
         self.residues += chunk.residues
+        self.oddities.update(chunk.oddities)
         for query, hits in chunk.hits.items():
             line = json.dumps(hits, separators=(",", ":")).encode() + b"\n"
             self._segments.append((query, self._file.position, len(line), zlib.crc32(line)))

@@ -15,12 +15,13 @@ import shutil
 import tempfile
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from parafold import files
-from parafold.errors import SearchError
+from parafold.errors import OutputError, SearchError
 from parafold.machine import physical_memory, usable_cpus
 from parafold.msa.alignment import Alignment, SearchResults
 from parafold.msa.cache import Cache, cache_key, default_cache
@@ -38,7 +39,7 @@ from parafold.msa.plan import (
 )
 from parafold.msa.prepared import Prepared, save_prepared
 from parafold.msa.registry import resolve
-from parafold.msa.results import TaskRecord
+from parafold.msa.results import Result, TaskRecord
 from parafold.msa.sealed import DamagedError
 from parafold.msa.unpack import unpacked
 
@@ -163,7 +164,7 @@ class Search:
         self._shards = shards
         self._schedule: Schedule = schedule
         self._cache = (
-            Cache(default_cache() if cache == DEFAULT_CACHE else Path(cache)) if cache is not None else None
+            _default_cache(warn) if cache == DEFAULT_CACHE else Cache(Path(cache)) if cache else None
         )
         if max_memory is not None and max_memory < MIN_MEMORY:
             raise SearchError(
@@ -187,13 +188,7 @@ class Search:
         """
         pairs = list(itertools.product(self._names, range(len(self.databases))))
         with contextlib.ExitStack() as stack:
-            cache = self._cache
-            if cache is None:
-                try:
-                    temporary = tempfile.TemporaryDirectory(prefix="parafold-", ignore_cleanup_errors=True)
-                except OSError as error:
-                    raise files.output_error("the folder of temporary files", error) from error
-                cache = Cache(Path(stack.enter_context(temporary)))
+            cache = self._cache or Cache(stack.enter_context(_temporary_folder()))
             folder = cache.folder / "work" / self._identity()
             missing = self._missing(cache, pairs)
             if missing:
@@ -207,6 +202,8 @@ class Search:
             for name in ready:
                 yield name, self._alignments(self.queries[name], cache)
             if missing:
+                if executor == "slurm" and self._cache is None:
+                    raise SearchError("Slurm's nodes must see the work: name a cache folder that they share")
                 crew = stack.enter_context(self._crew(executor, workers, missing))
                 yield from self._find(missing, cache, folder, crew, len(ready))
                 shutil.rmtree(folder, ignore_errors=True)
@@ -244,6 +241,7 @@ class Search:
             before = set(results)
             execute(folder, plan, crew, results, report)
         self._check_unchanged()
+        self._warn_of_oddities(results.values())
         self.tasks += [result.record for number, result in sorted(results.items()) if number not in before]
         parts = {database.name: 1.0 for database in self.databases}
         numbers = {sequence: number for number, sequence in enumerate(plan.sequences)}
@@ -369,6 +367,14 @@ class Search:
             if change := before.difference(fingerprint(database)):
                 raise SearchError(f"{database.path}: changed while it was searched ({change}); search again")
 
+    def _warn_of_oddities(self, results: Iterable[Result]) -> None:
+        counts: dict[str, Counter[str]] = {}
+        for record in [result.record for result in results]:
+            counts.setdefault(record.database, Counter()).update(record.oddities)
+        for database, oddities in counts.items():
+            if said := ", ".join(f"{count:,} {oddity}" for oddity, count in oddities.items() if count):
+                self._warn(f"database {database} holds {said}; they were searched as they are")
+
     def _alignments(
         self, sequence: str, cache: Cache, fresh: Mapping[int, Alignment] | None = None
     ) -> dict[str, Alignment]:
@@ -457,6 +463,25 @@ def _engine_for(database: Database, chosen: Engine) -> Engine:
     engine = make_engine("hhblits") if database.format == "hhsuite" else chosen
     engine.check(database)
     return engine
+
+
+def _default_cache(warn: Callable[[str], None]) -> Cache | None:
+    """The user's, unless nothing can be written there, which nobody asked for either."""
+    try:
+        return Cache(files.make_folder(default_cache()))
+    except OutputError as error:
+        warn(f"{error}; this search is not kept")
+        return None
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="parafold-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise files.output_error("the folder of temporary files", error) from error
+    with temporary as folder:
+        yield Path(folder)
 
 
 @contextlib.contextmanager

@@ -74,6 +74,7 @@ def run_task(folder: Path, number: int) -> None:
             wall_seconds=time.perf_counter() - wall,
             peak_bytes=_peak_bytes(),
             worker=f"{socket.gethostname()}:{os.getpid()}",
+            oddities=dict(writer.oddities),
         )
         writer.finish(record)
 

@@ -57,11 +57,13 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Chunk:
-    """What was found in some sequences of a shard: query number -> hits."""
+    """What was found in some sequences of a shard: query number -> hits. `oddities` counts what is odd about
+    the sequences but was searched all the same, in words."""
 
     sequences: int
     residues: int
     hits: Mapping[int, Sequence[Hit]] = field(default_factory=dict)
+    oddities: Mapping[str, int] = field(default_factory=dict)
 
 
 class Engine(ABC):

@@ -12,6 +12,7 @@ import hashlib
 import io
 import logging
 import mmap
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from importlib import metadata
@@ -78,7 +79,8 @@ class PyHmmer(Engine):
             ALPHABET, **FILTERS, Z=1, domZ=1, E=MAX_EVALUE, incE=MAX_EVALUE, incdomE=MAX_DOMAIN_EVALUE
         )
         rows = 0
-        for block in read_blocks(shard.path, shard.start, shard.end):
+        oddities: Counter[str] = Counter()
+        for block in read_blocks(shard.path, shard.start, shard.end, warnings=oddities):
             longest = len(block.largest())
             hits = {}
             for number, profile in profiles.items():
@@ -93,7 +95,8 @@ class PyHmmer(Engine):
                 if rows >= _UNCOLLECTED_ROWS:
                     gc.collect()
                     rows = 0
-            yield Chunk(len(block), block.total_length(), hits)
+            yield Chunk(len(block), block.total_length(), hits, dict(oddities))
+            oddities.clear()
 
     def merge(self, query: str, hits: Iterable[Hit], database_size: int) -> list[Row]:
         """In jackhmmer's order: by score, then by name."""

@@ -25,7 +25,7 @@ class Executor(ABC):
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers
 
-    def start(self, folder: Path) -> None:
+    def start(self, folder: Path) -> None:  # noqa: B027
         """May start workers ahead of `run`, while the plan is still being written to the folder."""
 
     @abstractmethod
@@ -37,7 +37,7 @@ class Executor(ABC):
             OutputError: a result cannot be written.
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """End everything that this executor started."""
 
     def __enter__(self) -> Executor:
@@ -51,7 +51,7 @@ def make_executor(executor: str | Executor, workers: int | None = None, **option
     """The executor of that name (`serial`, `processes`, `ray`, `slurm`); an executor is returned as it is.
 
     Raises:
-        SearchError: there is none of that name, what it needs is not installed, or it does not know an option.
+        SearchError: there is none of that name, its package is not installed, or it does not know an option.
     """
     if isinstance(executor, Executor):
         return executor
