@@ -256,7 +256,7 @@ def test_a_program_run_alone_behaves_the_same(tmp_path: Path):
     assert result.returncode == 0
     assert result.stderr == ""
     assert "\x1b" not in result.stdout
-    assert "trp_cage: searching uniref90_demo for chain A\n" in result.stdout
+    assert "searching uniref90_demo, small_bfd_demo, mgnify_demo for 1 sequence\n" in result.stdout
     assert (tmp_path / "out/trp_cage/manifest.json").is_file()
 
 

@@ -343,7 +343,8 @@ def test_databases_must_be_named_apart(tmp_path):
 def test_a_name_that_is_not_utf8_is_escaped(tmp_path):
     path = tmp_path / "db.fasta"
     path.write_bytes(b">caf\xe9\n" + UBIQUITIN.encode() + b"\n")
-    (row,) = find(UBIQUITIN, path)["db"].descriptions[1:]
+    with pytest.warns(UserWarning, match="database db holds 1 names that are not UTF-8"):
+        (row,) = find(UBIQUITIN, path)["db"].descriptions[1:]
     assert row.startswith("caf") and row.isascii() and row.endswith("/1-76")
 
 
