@@ -7,7 +7,7 @@ import small
 from parafold import predict
 from parafold.errors import FeaturesError, InputError, OutOfMemoryError, WeightsError
 from parafold.features import Features, build
-from parafold.msa import Searcher, demo_databases
+from parafold.msa import demo_databases, search
 from parafold.predict import Predictor
 from parafold.protein.sequence import Chain, FoldInput, read_inputs
 
@@ -19,9 +19,8 @@ def predictor(model=None, **options) -> Predictor:
 
 def features_of(example: str) -> Features:
     target = read_inputs(small.EXAMPLES / f"{example}.fasta")[0]
-    with Searcher(demo_databases()) as searcher:
-        msas = {sequence: searcher.search(sequence) for sequence in target.unique_sequences}
-    return build(target, msas)
+    found = search({sequence: sequence for sequence in target.unique_sequences}, demo_databases(), cache=None)
+    return build(target, {sequence: found.by_database(sequence) for sequence in found})
 
 
 @pytest.fixture(scope="module")

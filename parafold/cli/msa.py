@@ -1,6 +1,7 @@
 """`parafold msa`: alignments for many queries, here or in steps on other machines."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from typer.core import TyperGroup
 from parafold.cli.common import FAILED, one_line_errors
 from parafold.cli.databases import Databases, DataDir, found_databases
 from parafold.display import SearchDisplay, complain
-from parafold.errors import InputError, SearchError
+from parafold.errors import InputError, ParafoldError
 from parafold.files import atomic_write
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Search sequence databases: `parafold msa my.fasta` does all; plan, worker, merge do it in steps.",
 )
+
+
+_UNITS = ("", "k", "m", "g", "t")
+_SIZE = re.compile(r"(?P<number>\d{1,15}(\.\d+)?)(?P<unit>[kmgt]?)(?P<binary>i?)b?", re.IGNORECASE | re.ASCII)
 
 
 class EngineName(StrEnum):
@@ -116,20 +121,19 @@ def search(
     from parafold.msa.executors import make_executor
     from parafold.msa.search import DEFAULT_CACHE
 
-    sequences = _queries(queries)
-    console = Console(highlight=False)
-    refused: list[str] = []
+    refused: set[str] = set()
 
-    def refuse(name: str, error: SearchError) -> None:
-        refused.append(name)
+    def refuse(name: str, error: ParafoldError) -> None:
+        refused.add(name)
         complain(f"{name}: {error}")
 
+    sequences = _queries(queries, refuse)
     crew: Any = executor.value
     if executor is ExecutorName.ray and address:
         crew = make_executor("ray", workers, address=address)
     elif executor is ExecutorName.slurm and partition:
         crew = make_executor("slurm", workers, partition=partition)
-    with SearchDisplay(console) as display:
+    with SearchDisplay(Console(highlight=False)) as display:
         work = Search(
             sequences,
             found_databases(databases, data_dir),
@@ -146,7 +150,8 @@ def search(
         for name, alignments in work.run(crew, workers):
             _write(output_dir, name, alignments)
             display.say(_summary(name, alignments))
-    console.print(f"{len(sequences) - len(refused)} of {len(sequences)} queries are in {output_dir}")
+    done = len(work.queries) - len(refused.intersection(work.queries))
+    typer.echo(f"{done} of {len(refused | work.queries.keys())} queries are in {output_dir}")
     if refused:
         raise typer.Exit(FAILED)
 
@@ -220,34 +225,33 @@ def merge(
         typer.echo(_summary(name, alignments))
 
 
-def _queries(paths: list[Path]) -> dict[str, str]:
-    """Query name -> sequence: a target's name, with the chain's where it has several."""
+def _queries(
+    paths: list[Path], on_error: Callable[[str, ParafoldError], None] | None = None
+) -> dict[str, str]:
+    """Query name -> sequence: a target's name, with the chain's where it has several. Targets that cannot be
+    read are handed to `on_error`; without it that is raised."""
     from parafold.protein.sequence import read_inputs
 
     queries: dict[str, str] = {}
     for path in paths:
-        for target in read_inputs(path, "auto", lambda name, error: complain(f"{name}: {error}")):
+        for target in read_inputs(path, "auto", on_error):
             for chain in target.chains:
                 name = f"{target.name}_{chain.id}" if len(target.chains) > 1 else target.name
                 if queries.get(name, chain.sequence) != chain.sequence:
                     raise InputError(f"{path}: {name} names another sequence already; rename one")
                 queries[name] = chain.sequence
     if not queries:
-        raise InputError(f"{', '.join(map(str, paths))}: no query in it")
+        raise InputError(f"{', '.join(map(str, paths))}: no query in it; give protein sequences")
     return queries
 
 
 def _bytes(size: str | None) -> int | None:
+    """2G, 2GB and 2000M are 2 * 10**9 bytes, 2GiB are 2 * 2**30."""
     if size is None:
         return None
-    units = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-    number, unit = size.lower().rstrip("b").rstrip("i"), 1
-    if number[-1:] in units:
-        number, unit = number[:-1], units[number[-1]]
-    try:
-        found = int(float(number) * unit)
-    except ValueError:
-        found = 0
+    match = _SIZE.fullmatch(size)
+    unit = (1024 if match["binary"] else 1000) ** _UNITS.index(match["unit"].lower()) if match else 0
+    found = int(float(match["number"]) * unit) if match else 0
     if found < 200 * 10**6:
         raise InputError(f"--max-memory {size}: give 200M or more, such as 800M or 2G")
     return found
