@@ -503,10 +503,22 @@ def _locked(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
                 warn(f"another process is at the same search (see {folder}); waiting for it")
                 fcntl.flock(handle, fcntl.LOCK_EX)
             except OSError:
-                break  # a file system without locks: the work is done twice then, but not wrongly
-            if path.exists() and path.stat().st_ino == os.fstat(handle.fileno()).st_ino:
-                break  # a lock on a file that is gone locks nobody out
+                yield  # a file system without locks: the work may be done twice then, but not wrongly
+                return
+            with contextlib.suppress(FileNotFoundError):  # a lock on a file that is gone locks nobody out
+                if path.stat().st_ino == os.fstat(handle.fileno()).st_ino:
+                    break
         # What a killed run was writing.
-        for litter in folder.rglob(files.UNFINISHED):
-            litter.unlink(missing_ok=True)
-        yield
+        _remove_litter(folder)
+        try:
+            yield
+        except BaseException:
+            # What the workers were at.
+            _remove_litter(folder)
+            raise
+
+
+def _remove_litter(folder: Path) -> None:
+    for litter in folder.rglob(files.UNFINISHED):
+        with contextlib.suppress(OSError):
+            litter.unlink()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from parafold.errors import OutputError, SearchError
+from parafold.files import UNFINISHED
 from parafold.msa import Alignment, Database, SearchResults, search
 from parafold.msa.cache import Cache, cache_key, default_cache
 from parafold.msa.engines import Row
@@ -264,9 +265,26 @@ def test_litter_of_a_killed_run_goes(databases, cache):
     (folder,) = (cache / "work").iterdir()
     litter = folder / "tasks" / ".part-0123456789abcdef~"
     litter.write_text("half a resu")
-    seen = []
+    seen: list[bool] = []
     run(databases, cache, progress=lambda progress: seen.append(litter.exists()))
     assert seen and not any(seen[1:])
+
+
+class Fails(SerialExecutor):
+    """One worker fails while another, then killed, is at a task."""
+
+    def run(self, folder: Path, tasks: Sequence[int]) -> Iterator[int]:
+        yield next(super().run(folder, tasks))
+        (folder / "tasks" / ".part-0123456789abcdef~").touch()
+        raise SearchError("this worker's disk is full")
+
+
+def test_a_search_that_fails_leaves_nothing_half_written(databases, cache):
+    with pytest.raises(SearchError, match="this worker"):
+        search(QUERIES, databases, cache=cache, shards=2, executor=Fails())
+    (folder,) = (cache / "work").iterdir()
+    assert len(list((folder / "tasks").iterdir())) == 1
+    assert not list(folder.rglob(UNFINISHED))
 
 
 def test_a_cache_that_cannot_be(databases, tmp_path):
