@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from parafold import errors
+from parafold import errors, files
 from parafold.errors import SearchError
 from parafold.machine import usable_cpus
 from parafold.msa.executors.base import Executor
@@ -94,15 +94,22 @@ class _Worker:
     """One worker process and the task that it is at."""
 
     def __init__(self, folder: Path) -> None:
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by `end`
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "parafold.msa.worker", str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            # Each worker is one of many: libraries in it must not start threads of their own.
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-        )
+        try:
+            self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 -- closed by `end`
+        except OSError as error:
+            raise files.output_error("the folder of temporary files", error) from error
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "parafold.msa.worker", str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                # Each worker is one of many: libraries in it must not start threads of their own.
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            )
+        except OSError as error:
+            self._log.close()
+            raise SearchError(f"a worker cannot be started ({error.strerror}); use fewer workers") from error
         assert self._process.stdout is not None
         self.answers: IO[bytes] = self._process.stdout
         self.task: int | None = None
