@@ -23,6 +23,9 @@ _DOTS_TO_GAPS = str.maketrans(".", "-")
 _UNIPROT_NAME = re.compile(
     r"(?:\d+\|)?(?:tr|sp)\|[A-Za-z0-9]{6,10}(?:_\d)?\|[A-Za-z0-9]+_([A-Za-z0-9]{1,5})(?:_\d+)?$"
 )
+# A row of a Stockholm file: what stands before its residues, and they.
+_CELL = re.compile(r"(.*\s)(\S+)\s*")
+_LINES_WITH_ENDS = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 # Rows that the deletion count of a Stockholm file takes at a time: bounds its memory, not its result.
 _ROWS_AT_ONCE = 512
 
@@ -64,6 +67,12 @@ class Msa:
         )
 
 
+def text_lines(text: str) -> list[str]:
+    """The lines of a text, which end in LF, CR or both: a name may hold what else Unicode ends lines with."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
 def fasta_records(text: str, source: str) -> Iterator[tuple[int, str, str]]:
     """Yields (line of the header, header without '>', sequence as written) for each record of a FASTA text.
 
@@ -72,7 +81,7 @@ def fasta_records(text: str, source: str) -> Iterator[tuple[int, str, str]]:
     """
     header: tuple[int, str] | None = None
     parts: list[str] = []
-    for number, raw in enumerate(text.splitlines(), start=1):
+    for number, raw in enumerate(text_lines(text), start=1):
         line = raw.strip()
         if line.startswith(">"):
             if header is not None:
@@ -107,6 +116,7 @@ def parse_a3m(text: str, source: str = "a3m") -> Msa:
     if not np.all(is_lower | is_upper | is_end | (codes == _GAP)):
         _refuse_letters(records, source)
 
+    _refuse_empty(records[0][2], records[0][0], source)
     # A row's newline closes it, and takes the insertions behind its last residue.
     columns = np.flatnonzero(~is_lower)
     widths = np.diff(np.flatnonzero(is_end[columns]), prepend=-1) - 1
@@ -125,7 +135,7 @@ def parse_stockholm(text: str, source: str = "sto") -> Msa:
     rows: dict[str, list[str]] = {}
     first_lines: dict[str, int] = {}
     closed = False
-    for number, raw in enumerate(text.splitlines(), start=1):
+    for number, raw in enumerate(text_lines(text), start=1):
         line = raw.strip()
         closed = closed or line == "//"
         if not line or line.startswith(("#", "//")):
@@ -139,16 +149,17 @@ def parse_stockholm(text: str, source: str = "sto") -> Msa:
         raise InputError(f"{source}: no '//' at the end, the file is truncated; make or fetch it again")
     names = list(rows)
     records = [
-        (first_lines[name], name, "".join(parts).translate(_DOTS_TO_GAPS).upper())
-        for name, parts in rows.items()
+        (first_lines[name], name, "".join(parts).translate(_DOTS_TO_GAPS)) for name, parts in rows.items()
     ]
+    _refuse_empty(records[0][2], records[0][0], source)
     widths = np.array([len(row) for _, _, row in records])
     _refuse_ragged(widths, [(line, name) for line, name, _ in records], source)
     joined = "".join(row for _, _, row in records)
-    if not joined.isascii() or not joined.replace("-", "").isalpha():
+    if not joined.isascii() or not joined.replace("-", "A").isalpha():
         _refuse_letters(records, source)
 
-    codes = np.frombuffer(joined.encode("ascii"), np.uint8).reshape(len(names), -1)
+    # Only now: upper case makes ASCII of letters that are none.
+    codes = np.frombuffer(joined.upper().encode("ascii"), np.uint8).reshape(len(names), -1)
     kept = codes[0] != _GAP
     deletions = np.empty((len(names), int(kept.sum())), np.int32)
     for start in range(0, len(names), _ROWS_AT_ONCE):
@@ -169,9 +180,12 @@ def _refuse_letters(records: Iterable[tuple[int, str, str]], source: str) -> Non
             )
 
 
+def _refuse_empty(query: str, line: int, source: str) -> None:
+    if not query.strip("-"):
+        raise InputError(f"{source} line {line}: the query, its first sequence, is empty")
+
+
 def _refuse_ragged(widths: np.ndarray, records: list[tuple[int, str]], source: str) -> None:
-    if widths[0] == 0:
-        raise InputError(f"{source} line {records[0][0]}: the query, its first sequence, is empty")
     wrong = np.flatnonzero(widths != widths[0])
     if wrong.size:
         line, name = records[wrong[0]]
@@ -200,7 +214,11 @@ def species_id(description: str) -> str:
 
 
 def _is_row(line: str) -> bool:
-    return bool(line.strip()) and not line.startswith(("#", "//"))
+    return bool(line.strip()) and not line.lstrip().startswith(("#", "//"))
+
+
+def _name(row: str) -> str:
+    return row.split(maxsplit=1)[0]
 
 
 def _split_row(line: str, where: str) -> list[str]:
@@ -219,7 +237,7 @@ def convert_stockholm_to_a3m(
     """
     rows: dict[str, str] = {}
     described: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text_lines(text), start=1):
         if _is_row(line):
             name, residues = _split_row(line, f"sto line {number}")
             if name in rows or not max_sequences or len(rows) < max_sequences:
@@ -236,7 +254,7 @@ def convert_stockholm_to_a3m(
     for name, row in rows.items():
         if remove_first_row_gaps:
             letters = zip(in_query, row.translate(_DOTS_TO_GAPS), strict=False)
-            row = "".join(a if keep else a.lower() for keep, a in letters if keep or a != "-")
+            row = "".join(a.upper() if keep else a.lower() for keep, a in letters if keep or a != "-")
         else:
             row = row.replace(".", "")
         out.append(f">{name} {described.get(name, '')}\n{row}\n")
@@ -251,17 +269,17 @@ def _keep_rows(lines: Iterable[str], names: set[str]) -> Iterator[str]:
         elif line.startswith("#=GS"):
             if names.intersection(line.split(maxsplit=2)[1:2]):
                 yield line
-        elif not line.startswith("#") and line.partition(" ")[0] in names:
+        elif _is_row(line) and _name(line) in names:
             yield line
 
 
 def truncate_stockholm(text: str, max_sequences: int) -> str:
     """A Stockholm text with its first `max_sequences` sequences only (one at least)."""
-    lines = text.splitlines(keepends=True)
+    lines = _LINES_WITH_ENDS.findall(text)
     names: set[str] = set()
     for line in lines:
         if _is_row(line):
-            names.add(line.partition(" ")[0])
+            names.add(_name(line))
             if len(names) >= max_sequences:
                 break
     return "".join(_keep_rows(lines, names))
@@ -269,7 +287,7 @@ def truncate_stockholm(text: str, max_sequences: int) -> str:
 
 def deduplicate_stockholm(text: str) -> str:
     """A Stockholm text without the sequences that repeat an earlier one in the query's columns."""
-    lines = text.splitlines()
+    lines = text_lines(text)
     rows: dict[str, list[str]] = {}
     for number, line in enumerate(lines, start=1):
         if _is_row(line):
@@ -290,14 +308,20 @@ def remove_empty_columns_from_stockholm(text: str) -> str:
     block: list[int] = []  # where in `out` the rows of the current block are
 
     def close() -> None:
-        cells = [out[at].rpartition(" ") for at in block]
-        rows = [row for prefix, _, row in cells if not prefix.startswith("#")]
-        used = [any(letter != "-" for letter in column) for column in zip(*rows, strict=False)]
-        for at, (prefix, _, row) in zip(block, cells, strict=True):
-            out[at] = f"{prefix} {''.join(compress(row, used))}" if any(used) else ""
+        cells = []
+        for at in block:
+            if not (cell := _CELL.fullmatch(out[at])):
+                raise InputError(f"sto line {at + 1}: expected a name and aligned residues")
+            cells.append(cell.groups())
+            if len(cells[-1][1]) != len(cells[0][1]):
+                raise InputError(f"sto line {at + 1}: its row is not as long as those above it")
+        rows = [row for prefix, row in cells if not prefix.startswith("#")]
+        used = [any(letter != "-" for letter in column) for column in zip(*rows, strict=True)]
+        for at, (prefix, row) in zip(block, cells, strict=True):
+            out[at] = f"{prefix}{''.join(compress(row, used))}" if any(used) else ""
         block.clear()
 
-    for line in text.splitlines():
+    for line in text_lines(text):
         is_reference = line.startswith("#=GC RF")
         if is_reference or _is_row(line):
             block.append(len(out))

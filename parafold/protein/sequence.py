@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from parafold.errors import InputError
-from parafold.protein.alignment import fasta_records
+from parafold.protein.alignment import fasta_records, text_lines
 from parafold.protein.alphafold3_json import Entity, read_jobs
 from parafold.protein.residue import RESTYPES_WITH_X
 from parafold.protein.text_file import read_text
@@ -234,7 +234,7 @@ def _check(sequence: str, text: str, path: Path, header_line: int, which: str) -
 
 
 def _line_of(letter: str, text: str, path: Path, header_line: int) -> str:
-    lines = text.splitlines()
+    lines = text_lines(text)
     found = (i for i in range(header_line, len(lines)) if letter in _clean(lines[i]))
     return f"{path} line {next(found, header_line - 1) + 1}"
 
