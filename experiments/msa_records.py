@@ -10,6 +10,7 @@ import platform
 import resource
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -94,6 +95,41 @@ def measure(
     for column in ("started", "cpu_seconds", "wall_seconds"):
         record["tasks"][column] = [round(seconds, 6) for seconds in record["tasks"][column]]
     return record
+
+
+def measure_program(queries: Mapping[str, str], databases: Sequence[Database], cpu: int) -> dict[str, Any]:
+    """The jackhmmer program as AlphaFold runs it, one query and database after the other, without anything of
+    parafold around it: seconds of wall clock and CPU seconds."""
+    record: dict[str, Any] = {
+        "engine": f"jackhmmer --cpu {cpu}, started directly",
+        "queries": len(queries),
+        "lengths": sorted(map(len, queries.values())),
+        "databases": {database.name: database.bytes for database in databases},
+        "load": os.getloadavg()[0],
+    }
+    filters = ["--F1", "0.0005", "--F2", "5e-05", "--F3", "5e-07", "--incE", "0.0001", "-E", "0.0001"]
+    flags = ["-N", "1", *filters, "--cpu", str(cpu), "--noali", "-o", os.devnull, "-A"]
+    with tempfile.TemporaryDirectory() as folder:
+        query, out = Path(folder) / "query.fasta", Path(folder) / "out.sto"
+        workers, wall = _children_seconds(), time.perf_counter()
+        for name, sequence in queries.items():
+            query.write_text(f">{name}\n{sequence}\n")
+            for database in databases:
+                command = [
+                    "jackhmmer",
+                    *flags,
+                    os.devnull,
+                    "-A",
+                    out,
+                    "--cpu",
+                    str(cpu),
+                    query,
+                    database.path,
+                ]
+                subprocess.run(command, check=True)
+        record["wall_seconds"] = time.perf_counter() - wall
+        record["worker_cpu_seconds"] = _children_seconds() - workers
+    return record | {"cpu_seconds": 0.0}
 
 
 def tasks_of(record: Mapping[str, Any]) -> list[TaskRecord]:
