@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import itertools
 import json
 import math
-import os
 import shutil
-import tempfile
 import time
 import warnings
 from collections import Counter
@@ -42,6 +39,7 @@ from parafold.msa.registry import resolve
 from parafold.msa.results import Result, TaskRecord
 from parafold.msa.sealed import DamagedError
 from parafold.msa.unpack import unpacked
+from parafold.msa.work_folder import locked, temporary_folder
 
 Databases = str | Path | Database | Mapping[str, str | Path] | Sequence[str | Path | Database]
 # A query's sequence and the index of a database.
@@ -188,12 +186,12 @@ class Search:
         """
         pairs = list(itertools.product(self._names, range(len(self.databases))))
         with contextlib.ExitStack() as stack:
-            cache = self._cache or Cache(stack.enter_context(_temporary_folder()))
+            cache = self._cache or Cache(stack.enter_context(temporary_folder()))
             folder = cache.folder / "work" / self._identity()
             missing = self._missing(cache, pairs)
             if missing:
                 # Another process may be at the same search: wait, then take what it found.
-                stack.enter_context(_locked(folder, self._warn))
+                stack.enter_context(locked(folder, self._warn))
                 missing = self._missing(cache, missing)
             lacking = {sequence for sequence, _ in missing}
             ready = [name for name, sequence in self.queries.items() if sequence not in lacking]
@@ -472,53 +470,3 @@ def _default_cache(warn: Callable[[str], None]) -> Cache | None:
     except OutputError as error:
         warn(f"{error}; this search is not kept")
         return None
-
-
-@contextlib.contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    try:
-        temporary = tempfile.TemporaryDirectory(prefix="parafold-", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise files.output_error("the folder of temporary files", error) from error
-    with temporary as folder:
-        yield Path(folder)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
-    """One process at a time works on a search."""
-    path = folder / "lock"
-    with contextlib.ExitStack() as stack:
-        while True:
-            files.make_folder(folder)
-            try:
-                handle = stack.enter_context(path.open("a"))
-            except FileNotFoundError:
-                continue  # who had it has finished just now, and taken the folder away
-            except OSError as error:
-                raise files.output_error(path, error) from error
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                warn(f"another process is at the same search (see {folder}); waiting for it")
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            except OSError:
-                yield  # a file system without locks: the work may be done twice then, but not wrongly
-                return
-            with contextlib.suppress(FileNotFoundError):  # a lock on a file that is gone locks nobody out
-                if path.stat().st_ino == os.fstat(handle.fileno()).st_ino:
-                    break
-        # What a killed run was writing.
-        _remove_litter(folder)
-        try:
-            yield
-        except BaseException:
-            # What the workers were at.
-            _remove_litter(folder)
-            raise
-
-
-def _remove_litter(folder: Path) -> None:
-    for litter in folder.rglob(files.UNFINISHED):
-        with contextlib.suppress(OSError):
-            litter.unlink()
