@@ -11,8 +11,13 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # The compiler for GPUs that are not there (tests/bench) must not look for their libraries.
 os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
 
+import signal
+
 import jaxtyping
 import pytest
+
+# Tests interrupt programs; one that is started from a script's background ignores that, and so would they.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Every call in this process checks its arguments and its result against the annotated shapes and types.
 jaxtyping.install_import_hook("parafold", "checking.checked")
