@@ -69,7 +69,7 @@ class SearchDisplay:
         self._last = ""
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             TaskProgressColumn(),
             TextColumn("{task.fields[detail]}"),
             console=console,

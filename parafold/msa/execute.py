@@ -41,7 +41,7 @@ class Progress:
             return ""
         minutes = self.seconds_left / 60
         if minutes < 1:
-            return "less than a minute left"
+            return "under a minute left"
         return f"about {minutes:.0f} min left" if minutes < 90 else f"about {minutes / 60:.1f} h left"
 
 

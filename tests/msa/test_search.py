@@ -435,7 +435,7 @@ def test_progress_grows_to_one_for_each_database_and_for_all():
     ("seconds", "text"),
     [
         (None, ""),
-        (3.0, "less than a minute left"),
+        (3.0, "under a minute left"),
         (170.0, "about 3 min left"),
         (89 * 60.0, "about 89 min left"),
         (3 * 3600.0, "about 3.0 h left"),
